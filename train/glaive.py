@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from train.messages import Conversation, Message, Tool, ToolCall
-from train.strict_json import decode, decode_at, is_unicode
+from train.strict_json import BLANK, decode, decode_at, is_unicode
 
 Reason = Literal[
     "columns",  # system or chat is missing, not text, or not valid Unicode
@@ -73,14 +73,14 @@ _QUOTED_CALL = re.compile(
     re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_BLANK = " \t\r\n"  # not str.strip's default, which would eat other Unicode spaces of the text
 
 
 def parse_row(row: Mapping[str, Any]) -> Conversation:
     """Read one row (columns `system` and `chat`; others are ignored).
 
-    Turns lose white space at both ends. Text and calls of one assistant that the row splits into
-    two turns become one message. Raises RowError.
+    Turns lose spaces, tabs and newlines at both ends. An assistant's text and the calls in the
+    assistant turn right after it are one message: that is how a served model gives them. The last
+    calls of a row may be without results. Raises RowError.
     """
     system, chat = _column(row, "system"), _column(row, "chat")
     text, tools = _parse_system(system)
@@ -131,11 +131,11 @@ def _column(row: Mapping[str, Any], name: str) -> str:
 
 def _parse_system(system: str) -> tuple[str, tuple[Tool, ...]]:
     """The system text that is the row's own, and the functions."""
-    system = system.strip(_BLANK).removeprefix("SYSTEM:").strip(_BLANK)
+    system = system.strip(BLANK).removeprefix("SYSTEM:").strip(BLANK)
     if found := _WITH_FUNCTIONS.search(system):
-        return system[: found.start()].strip(_BLANK), _parse_functions(system[found.end() :])
+        return system[: found.start()].strip(BLANK), _parse_functions(system[found.end() :])
     if found := _NO_FUNCTIONS.search(system):
-        around = (system[: found.start()].strip(_BLANK), system[found.end() :].strip(_BLANK))
+        around = (system[: found.start()].strip(BLANK), system[found.end() :].strip(BLANK))
         return "\n".join(part for part in around if part), ()
     return system, ()
 
@@ -168,31 +168,32 @@ def _tool(value: Any) -> Tool:
     description = value.get("description")
     if description is None:
         description = ""
+    about = _short(name)
     if not isinstance(description, str):
-        raise RowError("functions", f"the description of {name!r} is not text")
+        raise RowError("functions", f"the description of {about} is not text")
     parameters = value.get("parameters")
     if parameters in (None, {}):
         return Tool(name=name, description=description)
     if not isinstance(parameters, dict):
-        raise RowError("functions", f"the parameters of {name!r} are not a JSON object")
+        raise RowError("functions", f"the parameters of {about} are not a JSON object")
     if "type" not in parameters and isinstance(parameters.get("properties"), dict):
         parameters = {"type": "object", **parameters}
     if parameters.get("type") != "object":
         raise RowError(
-            "functions", f"the parameters of {name!r} are not a JSON Schema of type object"
+            "functions", f"the parameters of {about} are not a JSON Schema of type object"
         )
     return Tool(name=name, description=description, parameters=parameters)
 
 
 def _parse_chat(chat: str, known: set[str]) -> list[Message]:
-    parts = _MARKER.split(chat.strip(_BLANK))
+    parts = _MARKER.split(chat.strip(BLANK))
     if parts[0] or len(parts) == 1:
         raise RowError("turns", f"the chat does not start with a turn: {_short(parts[0])}")
     messages: list[Message] = []
     waiting = 0  # calls without a result so far
     last = len(parts) // 2
     for number, (role, raw) in enumerate(zip(parts[1::2], parts[2::2], strict=True), start=1):
-        text = raw.strip(_BLANK)
+        text = raw.strip(BLANK)
         if role == "ASSISTANT":
             text = _without_end(text, number, is_last=number == last)
         if END in text:
@@ -224,7 +225,7 @@ def _without_end(text: str, number: int, *, is_last: bool) -> str:
     A following turn ends it as well; the last turn without the mark may have been cut off.
     """
     if text.endswith(END):
-        return text.removesuffix(END).rstrip(_BLANK)
+        return text.removesuffix(END).rstrip(BLANK)
     if is_last and text:
         raise RowError("unterminated", f"turn {number} (ASSISTANT) is the last and lacks {END}")
     return text
@@ -239,8 +240,8 @@ def _append_user(messages: list[Message], text: str, number: int) -> None:
 def _append_assistant(messages: list[Message], text: str, number: int, known: set[str]) -> int:
     """Append the turn and return how many results it waits for."""
     said, *segments = text.split(CALL)
-    said = said.rstrip(_BLANK)
-    calls = tuple(_parse_call(segment.strip(_BLANK), known) for segment in segments)
+    said = said.rstrip(BLANK)
+    calls = tuple(_parse_call(segment.strip(BLANK), known) for segment in segments)
     if messages and messages[-1].role == "assistant":
         if said or not calls:
             raise RowError("turns", f"turn {number} (ASSISTANT) follows an ASSISTANT turn")
@@ -285,7 +286,9 @@ def _decode_quoted(text: str) -> Any:
 
 
 def _short(text: str, limit: int = 120) -> str:
-    return text if len(text) <= limit else text[:limit] + "…"
+    """The start of a row's text, fit for a message on a terminal: no newlines, no escape codes."""
+    start = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:limit])
+    return start if len(text) <= limit else start + "…"
 
 
 def _write_system(text: str, tools: tuple[Tool, ...]) -> str:

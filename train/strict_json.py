@@ -11,14 +11,12 @@ import math
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64  # levels of nesting
+BLANK = " \t\r\n"  # JSON's white space
 
 
 def decode_at(text: str, at: int) -> tuple[Any, int]:
     """The JSON value that starts at `at`, and where it ends. Raises ValueError."""
-    try:
-        value, end = _DECODER.raw_decode(text, at)
-    except RecursionError as error:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from error
+    value, end = _read(_STRICT, text, at)
     # Counting brackets is cheap and settles nearly every row without a walk.
     brackets = text.count("{", at, end) + text.count("[", at, end)
     if brackets > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
@@ -30,11 +28,19 @@ def decode_at(text: str, at: int) -> tuple[Any, int]:
 
 def decode(text: str) -> Any:
     """The JSON value that is the whole text. Raises ValueError."""
-    start = len(text) - len(text.lstrip(" \t\r\n"))
+    start = len(text) - len(text.lstrip(BLANK))
     value, end = decode_at(text, start)
-    if text[end:].strip(" \t\r\n"):
-        raise ValueError(f"more text after the JSON, at character {end}")
+    if text[end:].strip(BLANK):
+        raise ValueError(f"more text after the JSON, at character {end + 1}")
     return value
+
+
+def plain_at(text: str, at: int) -> tuple[Any, int]:
+    """As decode_at, but takes all that Python takes: for the rows, whose columns are not looked at.
+
+    Raises ValueError.
+    """
+    return _read(_PLAIN, text, at)
 
 
 def is_unicode(text: str) -> bool:
@@ -44,6 +50,16 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _read(decoder: json.JSONDecoder, text: str, at: int) -> tuple[Any, int]:
+    try:
+        return decoder.raw_decode(text, at)
+    except json.JSONDecodeError as error:
+        # Its own message counts lines of a text that the reader of the message does not see.
+        raise ValueError(f"{error.msg} at character {error.pos - at + 1}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def _deeper_than(value: Any, levels: int) -> bool:
@@ -59,8 +75,11 @@ def _refuse(constant: str) -> NoReturn:
 
 def _finite(text: str) -> float:
     value = float(text)
-    return value if math.isfinite(value) else _refuse(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 # strict=False takes raw control characters in strings: they can only mean themselves.
-_DECODER = json.JSONDecoder(strict=False, parse_constant=_refuse, parse_float=_finite)
+_STRICT = json.JSONDecoder(strict=False, parse_constant=_refuse, parse_float=_finite)
+_PLAIN = json.JSONDecoder(strict=False)
