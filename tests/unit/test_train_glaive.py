@@ -187,6 +187,7 @@ DO = f'ASSISTANT: {CALL} {{"name": "f", "arguments": {{}}}} {END}'
         ("turns", ["hello", SAY]),
         ("turns", ["USER: a", "USER: b", SAY]),
         ("turns", ["USER: a", SAY, SAY]),
+        ("turns", ["USER: a", SAY, DO.replace(CALL, f"b {CALL}")]),
         ("empty-turn", ["USER: ", SAY]),
         ("empty-turn", ["USER: a", f"ASSISTANT: {END}"]),
         ("empty-turn", ["USER: a", SAY, "USER: b", "ASSISTANT:"]),
@@ -390,7 +391,7 @@ def conversations(draw: st.DrawFn, text: st.SearchStrategy[str]) -> Conversation
     messages = [Message(role="system", content=draw(text))] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(1, 3))):
         messages.append(user(draw(text)))
-        while tools and draw(st.booleans()):
+        while draw(st.booleans()) and tools:
             names = draw(st.lists(st.sampled_from([t.name for t in tools]), min_size=1, max_size=3))
             calls = [ToolCall(name=name, arguments=draw(ARGUMENTS)) for name in names]
             messages.append(says(draw(st.just("") | text), *calls))

@@ -166,6 +166,7 @@ def test_a_reject_file_that_cannot_be_written(data: Path) -> None:
         (b'[{"a": 1}, {"a": ]', "row 2 is not JSON"),
         (b'[{"a": 1}] {"a": 2}', "after the end of the array"),
         (b'[{"a": "\xff"}]', "utf-8"),
+        (b'[{"a": 1}]\xc3', "utf-8"),
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
