@@ -69,6 +69,23 @@ def sealed(store: ReleaseStore, seed: str = "one", name: str = "toy") -> Manifes
         return store.seal(staged, draft(name))
 
 
+def check_whole(store: ReleaseStore) -> None:
+    """Every release is whole, every channel names one, and nothing else is visible."""
+    listing = store.list()
+    assert listing.problems == []
+    for manifest in listing.releases:
+        assert store.verify_files(manifest.id) == []
+    for channel in listing.channels:
+        assert channel.release in {manifest.id for manifest in listing.releases}
+
+
+def check_swept(store: ReleaseStore) -> None:
+    with store.stage():
+        pass
+    names = {path.name for path in (store.root / "releases").iterdir()}
+    assert names == {manifest.id for manifest in store.list().releases}
+
+
 @contextmanager
 def public_folder() -> Iterator[Path]:
     """A temporary folder that other users may enter; pytest's are closed to them."""

@@ -13,7 +13,7 @@ import pytest
 
 import release.seal
 from release.errors import ReleaseError
-from release.manifest import MANIFEST, Served
+from release.manifest import MANIFEST, Draft, Manifest, Served
 from release.store import ReleaseStore
 from tests.release_bundle import FILES, draft, fill, public_folder, read_only, sealed
 
@@ -25,6 +25,23 @@ def store(tmp_path: Path) -> ReleaseStore:
 
 def left_over(store: ReleaseStore) -> list[str]:
     return sorted(path.name for path in (store.root / "releases").iterdir())
+
+
+def seal_after(
+    store: ReleaseStore, change: Callable[[Path], object], what: Draft | None = None
+) -> Manifest:
+    """Stage a whole release, change it, and seal it."""
+    with store.stage() as staged:
+        fill(staged)
+        change(staged)
+        return store.seal(staged, what or draft())
+
+
+def refused(store: ReleaseStore, change: Callable[[Path], object]) -> str:
+    with pytest.raises(ReleaseError) as caught:
+        seal_after(store, change)
+    assert left_over(store) == []
+    return str(caught.value)
 
 
 def test_sealed_release_can_be_found(store: ReleaseStore) -> None:
@@ -107,15 +124,6 @@ def test_missing_part_is_named(store: ReleaseStore, name: str) -> None:
     assert name.split("/")[0] in message
 
 
-def refused(store: ReleaseStore, change: Callable[[Path], object]) -> str:
-    with pytest.raises(ReleaseError) as caught, store.stage() as staged:
-        fill(staged)
-        change(staged)
-        store.seal(staged, draft())
-    assert left_over(store) == []
-    return str(caught.value)
-
-
 def test_empty_part_is_named(store: ReleaseStore) -> None:
     message = refused(store, lambda staged: (staged / "gguf/toy.Q8_0.gguf").write_bytes(b""))
     assert "it is empty" in message
@@ -151,11 +159,9 @@ def test_names_that_cannot_be_kept(store: ReleaseStore, name: bytes) -> None:
 
 
 def test_unicode_names_are_kept(store: ReleaseStore) -> None:
-    with store.stage() as staged:
-        fill(staged)
-        (staged / "reports/Übung – 工具.json").write_text("{}")
-        manifest = store.seal(staged, draft())
-    assert "reports/Übung – 工具.json" in {file.path for file in manifest.files}
+    name = "reports/Übung 'eins' 工具.json"
+    manifest = seal_after(store, lambda staged: (staged / name).write_text("{}"))
+    assert name in {file.path for file in manifest.files}
     assert store.verify_files(manifest.id) == []
 
 
@@ -174,9 +180,9 @@ def test_template_path_cannot_leave_the_release(path: str) -> None:
 
 def test_unstaged_template_file(store: ReleaseStore) -> None:
     served = draft().served.model_copy(update={"chat_template_file": "merged/other.jinja"})
-    with pytest.raises(ReleaseError, match="was not staged"), store.stage() as staged:
-        fill(staged)
-        store.seal(staged, draft().model_copy(update={"served": served}))
+    other = draft().model_copy(update={"served": served})
+    with pytest.raises(ReleaseError, match="was not staged"):
+        seal_after(store, lambda _: None, other)
 
 
 def test_only_this_stores_staging_is_sealed(store: ReleaseStore, tmp_path: Path) -> None:
@@ -199,9 +205,11 @@ def test_second_attempt_after_a_refusal(store: ReleaseStore) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_staging_goes_when_the_work_fails(store: ReleaseStore, error: type[BaseException]) -> None:
-    with pytest.raises(error), store.stage() as staged:
-        fill(staged)
+    def fail(_: Path) -> None:
         raise error
+
+    with pytest.raises(error):
+        seal_after(store, fail)
     assert left_over(store) == []
 
 

@@ -237,7 +237,7 @@ def test_channel_that_cannot_be_written_keeps_its_release(
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(ReleaseError, match="No space left on device.*still says what it did"):
+    with pytest.raises(ReleaseError, match=r"No space left on device.*still says what it did"):
         store.set_channel("stable", two.id)
     assert store.channel().release == one.id
     assert sorted(path.name for path in (store.root / "channels").iterdir()) == [
