@@ -18,6 +18,9 @@ from release.manifest import Manifest, Score
 def list_table(releases: Sequence[Manifest], channels: Sequence[Channel]) -> Table:
     """One line a release: id, age, base, scores, size, channels."""
     table = _table("release", "created (UTC)", "base", "score", "size", "channel")
+    for column in table.columns:
+        # On a narrow terminal the others fold, and an id can still be copied.
+        column.no_wrap = column.header in ("release", "score", "size")
     for manifest in releases:
         table.add_row(
             Text(manifest.id, style="bold"),
