@@ -42,7 +42,9 @@ def load_rows(config: TrainConfig, rejects: Path | None = None) -> Rows:
     path = Path(config.data).expanduser()
     loaded = load(path, max_rejects=config.max_rejects, reject_file=rejects)
     if loaded.rejects:
-        log.warning("%d of %d rows of %s were unreadable", sum(loaded.rejects.values()), loaded.rows, path)
+        log.warning(
+            "%d of %d rows of %s were unreadable", sum(loaded.rejects.values()), loaded.rows, path
+        )
     kept, held_out = _split(loaded.conversations, config.held_out)
     train = tuple(kept[: config.max_samples])
     if not train or not held_out:
@@ -53,9 +55,7 @@ def load_rows(config: TrainConfig, rejects: Path | None = None) -> Rows:
     return Rows(
         train,
         {"held-out": tuple(held_out)},
-        Dataset(
-            name=path.name, revision=loaded.sha256[:12], sha256=loaded.sha256, rows=len(train)
-        ),
+        Dataset(name=path.name, revision=loaded.sha256[:12], sha256=loaded.sha256, rows=len(train)),
     )
 
 

@@ -5,6 +5,7 @@ The templates in train/templates are the only ones: they render here, in vLLM an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ class Template:
         """The Jinja source, as it is trained on and as it is sealed into a release."""
         return (TEMPLATES / f"{self.name}.jinja").read_text(encoding="utf-8")
 
+    @property
+    def sha256(self) -> str:
+        """Hash of the source, as the manifest records it."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
 
 KNOWN = {
     template.name: template
@@ -57,9 +63,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> En
         return_dict=True,
         return_assistant_tokens_mask=True,
     )
-    return Encoded(
-        list(encoded["input_ids"]), [bool(mark) for mark in encoded["assistant_masks"]]
-    )
+    return Encoded(list(encoded["input_ids"]), [bool(mark) for mark in encoded["assistant_masks"]])
 
 
 def prompt(

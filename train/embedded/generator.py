@@ -1,8 +1,9 @@
-"""The embedded data set: seeded conversations in Glaive v2's raw layout.
+"""The embedded data set: seeded conversations to write in Glaive v2's raw layout.
 
-A conversation offers a few functions and strings together two or three exchanges: one call, parallel
-calls, a chain, a missing argument, an error, a refusal, small talk. Three splits share no wording and
-no pooled value: `train`, `seen` (the functions of training) and `unseen` (functions never trained on).
+A conversation offers a few functions and strings together three to five exchanges: one call,
+parallel calls, a chain, a missing argument, an error, a refusal, small talk. Three splits share no
+wording and no pooled value: `train`, `seen` (the functions of training) and `unseen` (functions
+never trained on).
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from train.embedded import phrases
-from train.embedded.catalogue import CHAINS, FUNCTIONS, UNSEEN_DOMAINS
-from train.embedded.pools import POOLS
-from train.embedded.schema import Chain, Function, Param
+from train.embedded.schema import CHAINS, FUNCTIONS, POOLS, UNSEEN_DOMAINS, Chain, Function, Param
 from train.messages import Conversation, Message, Tool, ToolCall
 
 Split = Literal["train", "seen", "unseen"]

@@ -9,8 +9,14 @@ OPENERS = ("", "", "Hi, ", "", "Hello! ", "Please help me. ", "Hey, ", "Good mor
 JOINERS = ("Also,", "And then:", "Besides,", "One more thing:")
 SUPPLY = ("{value}", "It's {value}", "{value}, please", "Sorry, it is {value}")
 ERRORS = (
-    "not found", "service unavailable", "permission denied", "the request timed out",
-    "invalid value", "quota exceeded", "already exists", "no longer available",
+    "not found",
+    "service unavailable",
+    "permission denied",
+    "the request timed out",
+    "invalid value",
+    "quota exceeded",
+    "already exists",
+    "no longer available",
 )
 REFUSAL = "I'm sorry, but none of my functions can do that."
 SMALL_TALK = (

@@ -1,17 +1,23 @@
-"""The vocabulary in which the embedded data set's functions are described."""
+"""The embedded data set's functions and values, as catalogue.yaml and pools.yaml describe them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
 
 Kind = Literal["string", "integer", "number", "boolean", "enum", "array", "object"]
 
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter. `values` names a pool (string, array items) or lists the enum's members;
-    `low`..`high` bounds numbers; `fields` are an object's own parameters."""
+    """One parameter.
+
+    `values` names a pool (string, array items) or lists the enum's members; `low`..`high` bounds
+    numbers; `fields` are an object's own parameters.
+    """
 
     name: str
     kind: Kind
@@ -35,14 +41,7 @@ class Param:
 
 @dataclass(frozen=True)
 class Function:
-    """One function of the catalogue.
-
-    `asks` are user wordings: `{city}` is a value, `[ for {days} days]` a part that is there when its
-    optional parameters are, `[ urgently?urgent]` one that is there when the boolean is true. The
-    last wording is kept for the held-out rows. `missing` maps a required parameter to a wording
-    that leaves it out. `result` holds what the function returns: pool names, ranges or constants;
-    `answer` is what the assistant makes of it.
-    """
+    """One function; catalogue.yaml says what its fields hold."""
 
     name: str
     domain: str
@@ -60,7 +59,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Chain:
-    """A request that takes two calls: `second`'s parameters in `feeds` come from `first`'s result."""
+    """A request for two calls: `feeds` maps parameters of `second` to keys of `first`'s result."""
 
     first: str
     second: str
@@ -80,40 +79,34 @@ def object_schema(params: tuple[Param, ...]) -> dict[str, Any]:
     return schema
 
 
-def text(name: str, about: str, pool: str, *, optional: bool = False) -> Param:
-    """A string parameter whose values come from a pool."""
-    return Param(name, "string", about, pool, optional=optional)
+def param(name: str, spec: dict[str, Any]) -> Param:
+    """A parameter from its entry in catalogue.yaml: the first key is its kind."""
+    kind, source = next(iter(spec.items()))
+    optional = bool(spec.get("optional")) or kind == "boolean"
+    built = Param(name, cast(Kind, kind), spec["about"], optional=optional)
+    if kind in ("integer", "number"):
+        return replace(built, low=source[0], high=source[1])
+    if kind == "object":
+        return replace(built, fields=tuple(param(key, inner) for key, inner in source.items()))
+    if kind == "enum":
+        return replace(built, values=tuple(source))
+    return replace(built, values=source or ())
 
 
-def integer(
-    name: str, about: str, low: int = 1, high: int = 20, *, optional: bool = False
-) -> Param:
-    """A whole number in low..high."""
-    return Param(name, "integer", about, low=low, high=high, optional=optional)
+def _function(entry: dict[str, Any]) -> Function:
+    params = tuple(param(name, spec) for name, spec in entry.get("params", {}).items())
+    return Function(**{**entry, "params": params, "asks": tuple(entry["asks"])})
 
 
-def number(
-    name: str, about: str, low: float = 1, high: float = 500, *, optional: bool = False
-) -> Param:
-    """A decimal number in low..high."""
-    return Param(name, "number", about, low=low, high=high, optional=optional)
+def _read(name: str) -> Any:
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def choice(name: str, about: str, *values: str, optional: bool = False) -> Param:
-    """One of the given strings."""
-    return Param(name, "enum", about, values, optional=optional)
-
-
-def flag(name: str, about: str) -> Param:
-    """A boolean, left out unless the wording asks for it."""
-    return Param(name, "boolean", about, optional=True)
-
-
-def listing(name: str, about: str, pool: str, *, optional: bool = False) -> Param:
-    """An array of one to three strings from a pool."""
-    return Param(name, "array", about, pool, optional=optional)
-
-
-def group(name: str, about: str, *fields: Param, optional: bool = False) -> Param:
-    """A nested object."""
-    return Param(name, "object", about, fields=fields, optional=optional)
+_CATALOGUE = _read("catalogue.yaml")
+FUNCTIONS = tuple(_function(entry) for entry in _CATALOGUE["functions"])
+CHAINS = tuple(Chain(**{**entry, "asks": tuple(entry["asks"])}) for entry in _CATALOGUE["chains"])
+UNSEEN_DOMAINS = frozenset(_CATALOGUE["unseen"])
+POOLS: dict[str, tuple[str, ...]] = {
+    name: tuple(values) for name, values in _read("pools.yaml").items()
+}
