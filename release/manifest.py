@@ -1,17 +1,19 @@
 """`release.json`: everything an engine needs to serve a release the way it was trained.
 
-The schema is versioned `major.minor`. A reader accepts any minor of its own major (unknown keys of a
-later minor are kept) and refuses a newer major.
+The schema is versioned `major.minor`. A reader accepts any minor of its own major (unknown keys
+of a later minor are kept) and refuses a newer major.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from datetime import datetime
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from release.errors import ReleaseError
 
@@ -19,7 +21,27 @@ SCHEMA_MAJOR = 1
 SCHEMA_VERSION = "1.0"
 MANIFEST = "release.json"
 
+# What the store says about a release. Everything else, unknown keys too, is content and is hashed.
+_RECORD = {"schema_version", "id", "created", "content_sha256", "files", "parity"}
+_NAME = r"[a-z0-9][a-z0-9.-]{0,62}"
+ID_PATTERN = rf"^{_NAME}-[0-9]{{8}}-[0-9a-f]{{8}}$"
+
 ToolFormat = Literal["hermes", "llama-nemotron"]
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path != "/".join(parts) or parts[0] == "/" or ".." in parts:
+        raise ValueError(f"{path!r} is not a plain path inside the release")
+    # False for control characters, which could fake a line of output, and for names not in UTF-8.
+    if not path.isprintable():
+        raise ValueError(f"{path!r} holds characters that cannot be printed")
+    return path
+
+
+# A path relative to the release, with forward slashes; engines join it to the release's folder.
+InsidePath = Annotated[str, AfterValidator(_inside)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
@@ -55,7 +77,7 @@ class Served(_Part):
     `context_length` is in tokens; ids are of the tokenizer in merged/.
     """
 
-    chat_template_file: str = "merged/chat_template.jinja"
+    chat_template_file: InsidePath = "merged/chat_template.jinja"
     chat_template_sha256: str
     tool_format: ToolFormat
     engines: Engines
@@ -78,22 +100,25 @@ class Score(_Part):
 class File(_Part):
     """One file of the release: path relative to it, size in bytes, SHA-256 in hex."""
 
-    path: str
-    size: int
-    sha256: str
+    path: InsidePath
+    size: int = Field(ge=0)
+    sha256: Sha256
 
 
 class Draft(_Part):
-    """What the trainer knows of a release before it is sealed."""
+    """What the trainer knows of a release before it is sealed.
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")
+    Put no time and no duration in here: equal inputs must give equal content.
+    """
+
+    name: str = Field(pattern=rf"^{_NAME}$")
     base: Base
     dataset: Dataset
     training: dict[str, Any]
     libraries: dict[str, str]
     served: Served
     scores: list[Score]
-    # Written by `release verify`; None means not proven yet.
+    # A verdict about the content, so no part of its hash; None means not proven yet.
     parity: dict[str, Any] | None = None
 
 
@@ -101,9 +126,9 @@ class Manifest(Draft):
     """A sealed release. `id` = <name>-<yyyymmdd>-<first 8 hex of content_sha256>."""
 
     schema_version: str = SCHEMA_VERSION
-    id: str
-    created: datetime
-    content_sha256: str
+    id: str = Field(pattern=ID_PATTERN)
+    created: AwareDatetime
+    content_sha256: Sha256
     files: list[File]
 
     def gguf(self) -> dict[str, str]:
@@ -113,6 +138,43 @@ class Manifest(Draft):
             for f in self.files
             if f.path.startswith("gguf/") and f.path.endswith(".gguf")
         }
+
+
+def content_of(draft: Draft) -> dict[str, Any]:
+    """The part of a draft or manifest that is hashed, as JSON values.
+
+    A manifest that was read gives the keys that were in its file and no defaults of a later schema,
+    so that an old release keeps its hash.
+
+    Raises:
+        ReleaseError: a value has no JSON form.
+    """
+    try:
+        return draft.model_dump(
+            mode="json", exclude=_RECORD, exclude_unset=isinstance(draft, Manifest)
+        )
+    except PydanticSerializationError as error:
+        raise ReleaseError(f"the draft of release {draft.name} is not JSON: {error}") from error
+
+
+def content_sha256(content: dict[str, Any], files: Iterable[File]) -> str:
+    """Hash of what a release is: `content_of` it, and path, size and SHA-256 of each file.
+
+    Raises:
+        ReleaseError: a number is NaN or infinite.
+    """
+    rows = sorted([file.path, file.size, file.sha256] for file in files)
+    try:
+        canonical = json.dumps(
+            {"content": content, "files": rows},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+    except ValueError as error:
+        raise ReleaseError(f"a field of the release is not JSON: {error}") from error
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
 def read_manifest(directory: Path) -> Manifest:
