@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from gateway.config import (
     DEFAULT_MODEL_NAME,
@@ -154,7 +155,7 @@ def _fail(message: str, code: int, as_json: bool) -> None:
         click.echo(json.dumps({"error": message}), err=True)
     else:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"[red]gateway:[/red] {message}", markup=True)
+        console.print(f"[red]gateway:[/red] {escape(message)}")
     sys.exit(code)
 
 

@@ -56,7 +56,9 @@ class GatewayConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    model_name: str = Field(default=DEFAULT_MODEL_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    model_name: str = Field(
+        default=DEFAULT_MODEL_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+    )
     release_id: str
     engines: tuple[Engine, ...] = Field(min_length=1)
     timeouts: Timeouts = Timeouts()

@@ -19,11 +19,11 @@ from typing import Self
 import httpx
 
 from gateway.config import Engine, EngineName, GatewayConfig, Timeouts
+from release.manifest import ID_PATTERN
 
 logger = logging.getLogger(__name__)
 
-# <name>-<yyyymmdd>-<8 hex>, as in release/manifest.py.
-_RELEASE_ID = re.compile(r"^.+-\d{8}-[0-9a-f]{8}$")
+_RELEASE_ID = re.compile(ID_PATTERN)
 # A busy machine may miss one deadline; a refused connection needs no second look.
 _TIMEOUTS_TO_DOWN = 2
 
@@ -57,7 +57,7 @@ class Prober:
 
     Example:
         async with Prober(config) as prober:
-            prober.usable("gpu")
+            prober.candidates(["gpu", "cpu"])
     """
 
     def __init__(self, config: GatewayConfig) -> None:

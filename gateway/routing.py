@@ -16,7 +16,7 @@ from gateway.health import Prober
 logger = logging.getLogger(__name__)
 
 # What an engine answers to a client's mistake: the other engine would say the same.
-_CLIENT_ERRORS: dict[str, type[Exception]] = {
+_CLIENT_ERRORS: dict[str, Any] = {
     "BadRequestError": litellm.BadRequestError,
     "NotFoundError": litellm.NotFoundError,
     "UnprocessableEntityError": litellm.UnprocessableEntityError,
