@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from gateway.config import EngineName, engine_of
 from gateway.health import Prober
+from gateway.intake import ClientGone, Message, Receive, clean_body, read_body
 from gateway.replies import (
     BAD_KEY,
     BROKEN_STREAM,
+    INTERNAL,
     NO_ROUTE,
     TIMED_OUT,
     Reply,
@@ -25,9 +28,9 @@ from gateway.replies import (
     wrong_method,
 )
 
-Message = MutableMapping[str, Any]
+logger = logging.getLogger(__name__)
+
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -87,9 +90,28 @@ class Edge:
         if refusal is not None:
             await _send_reply(refusal, send)
             return
+        try:
+            await self._pass_on(scope, receive, _Outward(send, self._identity))
+        except ClientGone:
+            return
+
+    async def _pass_on(self, scope: Scope, receive: Receive, outward: _Outward) -> None:
         inward = dict(scope)
         inward["headers"] = [*_inward(scope["headers"]), self._authorization]
-        await self._app(inward, receive, _Outward(send, self._identity))
+        if scope["method"] == "POST":
+            raw = await read_body(receive)
+            body = raw if isinstance(raw, Reply) else clean_body(raw)
+            if isinstance(body, Reply):
+                await outward.reply(body)
+                return
+            inward["headers"].append((b"content-length", str(len(body)).encode()))
+            receive = _again(body, receive)
+        try:
+            await self._app(inward, receive, outward)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets no stack trace
+            # The class only: a message may quote the prompt.
+            logger.error("serving %s failed: %s", scope["path"], type(error).__name__)
+            await outward.reply(INTERNAL)
 
     def _refuse(self, scope: Scope) -> Reply | None:
         if not self._key_fits(scope["headers"]):
@@ -139,6 +161,13 @@ class _Outward:
         self._error_status: int | None = None
         self._error_body = b""
         self._stream = False
+        self._started = False
+
+    async def reply(self, reply: Reply) -> None:
+        """Answer with `reply`; a started answer stays cut, which the client sees."""
+        if not self._started:
+            self._started = True
+            await _send_reply(reply, self._send)
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -146,7 +175,7 @@ class _Outward:
         elif message["type"] == "http.response.body" and self._error_status is not None:
             self._error_body += message.get("body", b"")
             if not message.get("more_body", False):
-                await _send_reply(from_upstream(self._error_status, self._error_body), self._send)
+                await self.reply(from_upstream(self._error_status, self._error_body))
         elif message["type"] == "http.response.body" and self._stream:
             await self._send({**message, "body": _clean_event(message.get("body", b""))})
         else:
@@ -167,6 +196,7 @@ class _Outward:
                 headers.append((name, value))
             if lower == b"content-type" and value.startswith(b"text/event-stream"):
                 self._stream = True
+        self._started = True
         await self._send({**message, "headers": headers})
 
 
@@ -175,13 +205,27 @@ def _digest(key: bytes) -> bytes:
 
 
 def _inward(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """A client's headers less its key and LiteLLM's own, which could change routing or limits."""
+    """A client's headers less its key, its length (the body may change), and LiteLLM's own."""
     return [
         (name, value)
         for name, value in headers
-        if name not in (b"authorization", b"x-api-key", b"api-key")
+        if name not in (b"authorization", b"x-api-key", b"api-key", b"content-length")
         and not name.startswith(b"x-litellm-")
     ]
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once, then what the client does next (hang up)."""
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again
 
 
 def _clean_event(chunk: bytes) -> bytes:

@@ -102,13 +102,15 @@ class Prober:
         up = [one for one in alive if one.state is State.UP]
         return [one.engine.name for one in up or alive]
 
-    def report_fault(self, name: EngineName, *, timed_out: bool) -> None:
-        """A request failed by the engine's fault: make it prove itself now.
+    def report_fault(self, name: EngineName, reason: str, *, timed_out: bool) -> None:
+        """A request failed by the engine's fault (`reason`): make it prove itself now.
 
         After a time-out it is passed over until it has, since each try would cost as long again.
         An error came fast and may be the request's own, so the engine stays in use meanwhile.
         """
         health = self.engines[name]
+        if not health.doubted:
+            logger.warning("engine %s failed a request: %s", name, reason)
         health.doubted = True
         if timed_out and health.state is State.UP:
             self._set(health, State.SUSPECT, "a request timed out")
@@ -166,8 +168,9 @@ class Prober:
         except httpx.TimeoutException:
             self._set(health, State.SUSPECT, "generating one token timed out")
         except httpx.HTTPStatusError as error:
-            health.proven = False
             code = error.response.status_code
+            # 429 comes from an engine that is busy with real requests.
+            health.proven = health.proven and code == httpx.codes.TOO_MANY_REQUESTS
             self._set(health, State.SUSPECT, f"generating one token answered {code}")
         except httpx.HTTPError as error:
             self._down(health, f"generating one token failed: {type(error).__name__}")

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-_PROVIDER_PREFIX = re.compile(r"^(?:litellm\.\w+: )*(?:\w+Exception - )?(?:litellm\.\w+: )*")
+_PROVIDER_PREFIX = re.compile(r"^(?:(?:litellm\.)?[A-Z]\w*(?:Error|Exception)(?::| -)\s*)+")
 _ROUTER_SUFFIX = re.compile(
     r"[\s.]*(?:Received Model Group=|Available Model Group Fallbacks=|LiteLLM Retried:).*$", re.S
 )
@@ -56,6 +56,8 @@ UNKNOWN_MODEL = Reply(
     "invalid_request_error",
     "model_not_found",
 )
+BODY_TOO_LARGE = Reply(413, "The request body is too large.", "invalid_request_error", "too_large")
+INTERNAL = Reply(500, "The gateway failed. Its log says more.", "server_error", "internal")
 NO_ENGINE = Reply(
     503,
     "No engine can answer now. Try again shortly.",
@@ -67,6 +69,11 @@ TIMED_OUT = Reply(504, "The engine took too long to answer.", "server_error", "t
 BROKEN_STREAM = Reply(
     502, "The engine stopped in the middle of its answer.", "server_error", "stream_broken"
 )
+
+
+def bad_body(message: str) -> Reply:
+    """The reply to a body that no engine could read."""
+    return Reply(400, message, "invalid_request_error", "invalid_body")
 
 
 def wrong_method(allowed: str) -> Reply:

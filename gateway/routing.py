@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import litellm  # type: ignore[import-not-found, unused-ignore]
@@ -13,14 +12,10 @@ from litellm.integrations.custom_logger import (  # type: ignore[import-not-foun
 from gateway.config import ENGINE_ORDER, EngineName, GatewayConfig, engine_of
 from gateway.health import Prober
 
-logger = logging.getLogger(__name__)
-
 # What an engine answers to a client's mistake: the other engine would say the same.
-_CLIENT_ERRORS: dict[str, Any] = {
-    "BadRequestError": litellm.BadRequestError,
-    "NotFoundError": litellm.NotFoundError,
-    "UnprocessableEntityError": litellm.UnprocessableEntityError,
-}
+_CLIENT_ERRORS = ("BadRequestError", "NotFoundError", "UnprocessableEntityError")
+# Said again when no other engine is left; anything else becomes ServiceUnavailableError.
+_KEPT_ERRORS = ("RateLimitError", "Timeout")
 
 
 class EngineRouting(CustomLogger):  # type: ignore[misc, unused-ignore]
@@ -47,12 +42,15 @@ class EngineRouting(CustomLogger):  # type: ignore[misc, unused-ignore]
 
         Raises:
             litellm.ServiceUnavailableError: no engine is left for this request.
-            litellm.BadRequestError: the engine before refused the request; it is not tried again.
+            litellm.BadRequestError, NotFoundError, UnprocessableEntityError: the engine before
+                refused the request; it is not tried again.
+            litellm.RateLimitError, Timeout: so ended the last engine that was left.
         """
         request = request_kwargs or {}
         earlier = _earlier_attempts(request)
         if earlier:
-            _stop_at_client_error(earlier[-1], model)
+            self._learn(earlier[-1])
+            _raise_again(earlier[-1], model, _CLIENT_ERRORS)
         by_engine = {engine_of(one["model_info"]["id"]): one for one in healthy_deployments}
         tried = {engine_of(attempt.get("deployment_id")) for attempt in earlier}
         order = request.get("_target_order")
@@ -64,6 +62,8 @@ class EngineRouting(CustomLogger):  # type: ignore[misc, unused-ignore]
         release = model if model == self._release_id else None
         chosen = self._prober.candidates(names, release)
         if not chosen:
+            if earlier:
+                _raise_again(earlier[-1], model, _KEPT_ERRORS)
             raise litellm.ServiceUnavailableError(
                 message="No engine can answer now.", model=model, llm_provider=""
             )
@@ -72,17 +72,29 @@ class EngineRouting(CustomLogger):  # type: ignore[misc, unused-ignore]
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
     ) -> None:
-        """Tell the prober of each failed attempt that is the engine's fault."""
+        """Tell the prober of a failure that no other engine made good, as a broken stream is.
+
+        LiteLLM rewrites these arguments when it goes on to another engine, so those failures are
+        learnt in `async_filter_deployments`.
+        """
         error = kwargs.get("exception")
         params = kwargs.get("litellm_params") or {}
-        engine = engine_of((params.get("model_info") or {}).get("id"))
-        status = getattr(error, "status_code", 500)
-        timed_out = isinstance(error, litellm.Timeout)
-        if engine is None or not (timed_out or status >= 500):
+        if error is None or _earlier_attempts(params):
             return
-        # The class and the status only: a message may quote the prompt.
-        logger.warning("engine %s failed a request: %s (%s)", engine, type(error).__name__, status)
-        self._prober.report_fault(engine, timed_out=timed_out)
+        deployment = (params.get("model_info") or {}).get("id")
+        self._blame(deployment, type(error).__name__, getattr(error, "status_code", 500))
+
+    def _learn(self, attempt: dict[str, Any]) -> None:
+        kind = str(attempt.get("exception_type"))
+        if kind not in (*_CLIENT_ERRORS, "RateLimitError"):
+            self._blame(attempt.get("deployment_id"), kind, 500)
+
+    def _blame(self, deployment: object, kind: str, status: int) -> None:
+        engine = engine_of(deployment)
+        if engine is None or (status < 500 and kind != "Timeout"):
+            return
+        # The class only: a message may quote the prompt.
+        self._prober.report_fault(engine, kind, timed_out=kind == "Timeout")
 
 
 def _earlier_attempts(request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -90,7 +102,9 @@ def _earlier_attempts(request: dict[str, Any]) -> list[dict[str, Any]]:
     return list(metadata.get("previous_models") or ())
 
 
-def _stop_at_client_error(attempt: dict[str, Any], model: str) -> None:
-    error = _CLIENT_ERRORS.get(str(attempt.get("exception_type")))
-    if error is not None:
-        raise error(message=str(attempt.get("exception_string")), model=model, llm_provider="")
+def _raise_again(attempt: dict[str, Any], model: str, kinds: tuple[str, ...]) -> None:
+    kind = str(attempt.get("exception_type"))
+    if kind in kinds:
+        raise getattr(litellm, kind)(
+            message=str(attempt.get("exception_string")), model=model, llm_provider=""
+        )

@@ -119,6 +119,8 @@ class Engine(BaseHTTPRequestHandler):
         self.end_headers()
         for number, delta in enumerate(pieces):
             if self.mode == "cut" and number == 3:
+                # Give the chunks time to arrive: a reset overtakes data that was not read yet.
+                time.sleep(0.3)
                 self._cut()
                 return
             self._event({"delta": delta, "finish_reason": None})
