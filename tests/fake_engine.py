@@ -8,6 +8,7 @@ completions, `/v1/models` and `/health`. `POST /fault {"mode": …}` switches wh
     busy     429 to every chat request
     hang     no byte to any chat request, /health stays good
     cut      streams break after three chunks; plain answers after the headers
+    slow     streams pause before each chunk
     refuse   400 to every chat request, with a message that names an address
 
 `GET /seen` returns the chat requests that came, less the gateway's own one-token probes.
@@ -123,6 +124,8 @@ class Engine(BaseHTTPRequestHandler):
                 time.sleep(0.3)
                 self._cut()
                 return
+            if self.mode == "slow":
+                time.sleep(0.3)
             self._event({"delta": delta, "finish_reason": None})
         reason = "tool_calls" if answer.get("tool_calls") else "stop"
         self._event({"delta": {}, "finish_reason": reason})
