@@ -28,6 +28,7 @@ _INTERNAL_FIELDS = frozenset(
         "context_window_fallbacks",
         "custom_llm_provider",
         "disable_fallbacks",
+        "extra_body",
         "extra_headers",
         "fallback_depth",
         "fallbacks",

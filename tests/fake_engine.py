@@ -33,6 +33,8 @@ class Engine(BaseHTTPRequestHandler):
     """One connection to the engine; what it shares with others is on the class."""
 
     protocol_version = "HTTP/1.1"
+    # Otherwise each answer waits 40 ms for an acknowledgement.
+    disable_nagle_algorithm = True
     name: ClassVar[str]
     models: ClassVar[list[str]]
     mode: ClassVar[str] = "ok"
@@ -197,6 +199,9 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is part of the tests."""
 
 
 def main() -> None:
