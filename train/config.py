@@ -1,7 +1,7 @@
 """The training configuration: each default stands here once.
 
 A value comes from, in rising order: the default below, the profile, the user's YAML file, the
-environment (`TOOLSMITH_LORA_R=32`), the command line.
+environment (`TOOLSMITH_TRAIN_LORA_R=32`), the command line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from train.errors import ConfigError
 
 PROFILES = Path(__file__).parent / "profiles"
-ENV_PREFIX = "TOOLSMITH_"
+ENV_PREFIX = "TOOLSMITH_TRAIN_"
 EMBEDDED = "embedded"
 Quantization = Literal["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0"]
 
@@ -106,7 +106,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, Any]:
-    """Settings from TOOLSMITH_<SETTING>; other TOOLSMITH_ variables belong to other parts."""
+    """Settings from TOOLSMITH_TRAIN_<SETTING>."""
     found: dict[str, Any] = {}
     for key in TrainConfig.model_fields:
         value = os.environ.get(f"{ENV_PREFIX}{key.upper()}")

@@ -49,9 +49,9 @@ class _Writer:
         if not self.held_out and self.rng.random() < 0.03:
             self._small_talk(phrases.QUESTIONS)
             return Conversation(messages=tuple(self.messages))
-        offered = self.rng.sample(self.functions, self.rng.choice((1, 2, 2, 3)))
+        offered = self.rng.sample(self.functions, self.rng.choice((1, 1, 2, 2, 3)))
         chain = self._chain_of(offered)
-        for number in range(self.rng.choice((3, 4, 5))):
+        for number in range(self.rng.choice((2, 3))):
             self._exchange(offered, chain if number == 0 else None)
         if self.rng.random() < 0.15:
             self._small_talk(phrases.SMALL_TALK)
@@ -136,8 +136,7 @@ class _Writer:
         slots = set(_SLOT.findall(function.missing[name]))
         arguments = self._arguments(function, only=slots | {name})
         self._user(_fill(function.missing[name], arguments))
-        param = next(p for p in function.params if p.name == name)
-        self._assistant(f"Please tell me this first: {param.about[0].lower()}{param.about[1:]}.")
+        self._assistant(f"Please tell me the {name.replace('_', ' ')}.")
         self._user(_fill(self._pick(phrases.SUPPLY), {"value": arguments[name]}))
         self._call_and_answer(function, arguments)
 

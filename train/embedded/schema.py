@@ -30,13 +30,16 @@ class Param:
 
     def json_schema(self) -> dict[str, Any]:
         """The parameter as JSON Schema."""
-        if self.kind == "enum":
-            return {"type": "string", "enum": list(self.values), "description": self.about}
-        if self.kind == "array":
-            return {"type": "array", "items": {"type": "string"}, "description": self.about}
+        schema: dict[str, Any]
         if self.kind == "object":
             return object_schema(self.fields)
-        return {"type": self.kind, "description": self.about}
+        if self.kind == "enum":
+            schema = {"type": "string", "enum": list(self.values)}
+        elif self.kind == "array":
+            schema = {"type": "array", "items": {"type": "string"}}
+        else:
+            schema = {"type": self.kind}
+        return schema | ({"description": self.about} if self.about else {})
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def param(name: str, spec: dict[str, Any]) -> Param:
     """A parameter from its entry in catalogue.yaml: the first key is its kind."""
     kind, source = next(iter(spec.items()))
     optional = bool(spec.get("optional")) or kind == "boolean"
-    built = Param(name, cast(Kind, kind), spec["about"], optional=optional)
+    built = Param(name, cast(Kind, kind), spec.get("about", ""), optional=optional)
     if kind in ("integer", "number"):
         return replace(built, low=source[0], high=source[1])
     if kind == "object":
