@@ -41,13 +41,15 @@ class Engine(Protocol):
 class Program:
     """A command line, what changes in the environment, and where it listens.
 
-    A variable whose value is None is taken out of the environment.
+    A variable whose value is None is taken out of the environment. `grace_seconds` is the time
+    from SIGTERM to SIGKILL.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str | None]
     url: str
     release: str
+    grace_seconds: float = 10
     # Not printed with the rest: it must stay out of logs.
     key: str | None = field(default=None, repr=False)
 

@@ -55,7 +55,7 @@ class LlamaCpp:
         if props.get("eos_token") not in self._served.stop_tokens:
             raise ServeError(
                 f"llama.cpp stops at {props.get('eos_token')!r}, the release at "
-                f"{', '.join(self._served.stop_tokens)}: the GGUF's tokens are wrong, export it anew"
+                f"{', '.join(self._served.stop_tokens)}: export the GGUF anew"
             )
         defaults = props.get("default_generation_settings")
         context = defaults.get("n_ctx") if isinstance(defaults, dict) else None
@@ -69,9 +69,7 @@ class LlamaCpp:
         """Requests in a slot or waiting for one."""
         response = client.get("/metrics")
         response.raise_for_status()
-        return gauge(
-            response.text, "llamacpp:requests_processing", "llamacpp:requests_deferred"
-        )
+        return gauge(response.text, "llamacpp:requests_processing", "llamacpp:requests_deferred")
 
 
 def _command(engine: LlamaCppSettings, settings: Settings) -> tuple[str, ...]:

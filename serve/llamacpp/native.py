@@ -1,6 +1,6 @@
 """Runs llama.cpp's own HTTP server in this process, through xllamacpp.
 
-    python -m serve.llamacpp.native '<LlamaCppSettings as JSON>'
+python -m serve.llamacpp.native '<LlamaCppSettings as JSON>'
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from serve.llamacpp.settings import LlamaCppSettings, native_params
 
 def common_params(settings: LlamaCppSettings, api_key: str | None) -> Any:
     """xllamacpp's CommonParams for the settings."""
-    import xllamacpp
+    import xllamacpp  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     params = xllamacpp.CommonParams()
     for dotted, value in native_params(settings).items():
