@@ -1,0 +1,1 @@
+"""The gateway: one OpenAI endpoint, served by LiteLLM, before the engines of a release."""
