@@ -17,7 +17,8 @@ from serve import native
 from serve.settings import PREFIX, Settings
 from serve.state import PartState
 
-console = Console(highlight=False, soft_wrap=True)
+# A pipe has no width that a table could be fitted into.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 def say(message: str) -> None:
@@ -71,7 +72,7 @@ def row(part: str, state: PartState | None) -> dict[str, Any]:
 def print_status(parts: dict[str, PartState | None]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("part", "phase", "url", "release", "restarts", "since"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for part, state in parts.items():
         cells = row(part, state)
         table.add_row(
