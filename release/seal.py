@@ -127,7 +127,7 @@ def _write_manifest(staged: Path, draft: Draft, files: list[File], created: date
     manifest: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "id": release_id,
-        "created": created.isoformat(timespec="seconds"),
+        "created": created.isoformat(timespec="milliseconds"),
         "content_sha256": digest,
         **content,
         "parity": draft.parity,

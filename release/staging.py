@@ -24,6 +24,7 @@ PREFIX = ".staging-"
 _LOCK = ".lock"
 # EFBIG is the user's own limit on file size (ulimit -f); the remedy is the same: more room.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ROOM = 100_000
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +72,7 @@ def staging(releases: Path, needs: int = 0) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         yield folder
     except Exception as error:
-        if is_disk_full(error):
+        if is_disk_full(error) or _no_room_left(releases, error):
             raise disk_full(folder, needs, error) from error
         raise
     finally:
@@ -90,6 +91,11 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _no_room_left(releases: Path, error: Exception) -> bool:
+    # torch.save and quantizers fail on a full disk without naming it.
+    return not isinstance(error, ReleaseError) and shutil.disk_usage(releases).free < _NO_ROOM
 
 
 def disk_full(folder: Path, needs: int, error: BaseException) -> ReleaseError:
