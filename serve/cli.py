@@ -218,11 +218,11 @@ def _run(
         program = engine.program
         secrets = {"LLAMA_API_KEY", "VLLM_API_KEY", f"{PREFIX}ENGINE_KEY"}
         env = [
-            f"{name}={'***' if name in secrets else value}"
+            f"{name}={shlex.quote('***' if name in secrets else value)}"
             for name, value in program.env.items()
             if value is not None
         ]
-        sys.stdout.write(shlex.join([*env, *program.argv]) + "\n")
+        sys.stdout.write(" ".join([*env, shlex.join(program.argv)]) + "\n")
         return
     handler: logging.Handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))

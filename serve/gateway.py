@@ -53,7 +53,7 @@ class Gateway:
 
 
 def _interpreter(python: Path) -> str:
-    found = shutil.which(python)
+    found = shutil.which(str(python))
     if found is None:
         raise ServeError(
             f"no gateway: there is no interpreter {python}. "

@@ -75,7 +75,7 @@ class LlamaCpp:
 def _command(engine: LlamaCppSettings, settings: Settings) -> tuple[str, ...]:
     """llama-server where one is given or on PATH, else xllamacpp in this environment."""
     if settings.llama_server is not None:
-        server = shutil.which(settings.llama_server)
+        server = shutil.which(str(settings.llama_server))
         if server is None:
             raise ServeError(
                 f"TOOLSMITH_LLAMA_SERVER names {settings.llama_server}, which is no program"

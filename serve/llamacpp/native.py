@@ -24,6 +24,14 @@ def common_params(settings: LlamaCppSettings, api_key: str | None) -> Any:
         for owner in owners:
             target = getattr(target, owner)
         setattr(target, name, value)
+    # What the flags do as well: sampling that a GGUF recommends must not replace ours.
+    given = xllamacpp.common_params_sampling_config
+    params.sampling.user_sampling_config = (
+        given.COMMON_PARAMS_SAMPLING_CONFIG_TEMP
+        | given.COMMON_PARAMS_SAMPLING_CONFIG_TOP_K
+        | given.COMMON_PARAMS_SAMPLING_CONFIG_TOP_P
+        | given.COMMON_PARAMS_SAMPLING_CONFIG_MIN_P
+    )
     if api_key:
         params.api_keys = [api_key]
     return params

@@ -101,7 +101,7 @@ def _on_gpu(settings: Settings) -> bool:
 
 
 def _interpreter(python: Path) -> str:
-    found = shutil.which(python)
+    found = shutil.which(str(python))
     if found is None:
         raise ServeError(
             f"no vLLM: there is no interpreter {python}. Install it, set TOOLSMITH_VLLM_PYTHON, "
