@@ -197,7 +197,8 @@ class Supervisor:
 
 @contextmanager
 def _signals(handler: signal._HANDLER) -> Iterator[None]:
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    # A closed terminal too: vLLM's own children would outlive us.
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = [signal.signal(number, handler) for number in numbers]
     try:
         yield
