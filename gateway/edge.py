@@ -49,6 +49,13 @@ ENGINE_HEADER, RELEASE_HEADER = "x-toolsmith-engine", "x-toolsmith-release"
 _DEPLOYMENT_HEADER = b"x-litellm-model-id"
 _REQUEST_ID_HEADER = b"x-litellm-call-id"
 _INTERNAL_PREFIXES = (b"x-litellm-", b"llm_provider-", b"server", b"x-toolsmith-")
+_CONSUMED_HEADERS = (
+    b"authorization",
+    b"x-api-key",
+    b"api-key",
+    b"content-length",
+    b"transfer-encoding",
+)
 _ERROR_EVENT = b'data: {"error"'
 
 
@@ -209,8 +216,7 @@ def _inward(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [
         (name, value)
         for name, value in headers
-        if name not in (b"authorization", b"x-api-key", b"api-key", b"content-length")
-        and not name.startswith(b"x-litellm-")
+        if name not in _CONSUMED_HEADERS and not name.startswith(b"x-litellm-")
     ]
 
 

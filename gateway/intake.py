@@ -28,6 +28,7 @@ _INTERNAL_FIELDS = frozenset(
         "context_window_fallbacks",
         "custom_llm_provider",
         "disable_fallbacks",
+        "extra_body",
         "extra_headers",
         "fallback_depth",
         "fallbacks",
@@ -74,7 +75,7 @@ async def read_body(receive: Receive) -> bytes | Reply:
 
 
 def clean_body(raw: bytes) -> bytes | Reply:
-    """The body to pass on: `raw` itself, unless it holds a field that is not the client's to set."""
+    """The body to pass on: `raw` itself, unless it holds a field that no client may set."""
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -69,6 +69,21 @@ class EngineRouting(CustomLogger):  # type: ignore[misc, unused-ignore]
             )
         return [by_engine[name] for name in chosen]
 
+    async def async_pre_call_deployment_hook(
+        self, kwargs: dict[str, Any], call_type: Any
+    ) -> dict[str, Any]:
+        """Hand the tools over untouched.
+
+        hosted_vllm/ deletes "strict" and "additionalProperties": false at any depth of a tool's
+        schema, even a parameter that is called strict. The prompt would not be the one that the
+        model was trained on. What is in extra_body it leaves alone; tool_choice goes along, since
+        LiteLLM drops it where it sees no tools.
+        """
+        moved = {n: kwargs.pop(n) for n in ("tools", "tool_choice") if kwargs.get(n) is not None}
+        if moved:
+            kwargs["extra_body"] = {**(kwargs.get("extra_body") or {}), **moved}
+        return kwargs
+
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: Any, end_time: Any
     ) -> None:

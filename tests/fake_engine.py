@@ -8,6 +8,7 @@ completions, `/v1/models` and `/health`. `POST /fault {"mode": …}` switches wh
     busy     429 to every chat request
     hang     no byte to any chat request, /health stays good
     cut      streams break after three chunks; plain answers after the headers
+    slow     streams pause before each chunk
     refuse   400 to every chat request, with a message that names an address
 
 `GET /seen` returns the chat requests that came, less the gateway's own one-token probes.
@@ -32,6 +33,8 @@ class Engine(BaseHTTPRequestHandler):
     """One connection to the engine; what it shares with others is on the class."""
 
     protocol_version = "HTTP/1.1"
+    # Otherwise each answer waits 40 ms for an acknowledgement.
+    disable_nagle_algorithm = True
     name: ClassVar[str]
     models: ClassVar[list[str]]
     mode: ClassVar[str] = "ok"
@@ -123,6 +126,8 @@ class Engine(BaseHTTPRequestHandler):
                 time.sleep(0.3)
                 self._cut()
                 return
+            if self.mode == "slow":
+                time.sleep(0.3)
             self._event({"delta": delta, "finish_reason": None})
         reason = "tool_calls" if answer.get("tool_calls") else "stop"
         self._event({"delta": {}, "finish_reason": reason})
@@ -194,6 +199,9 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is part of the tests."""
 
 
 def main() -> None:

@@ -29,9 +29,7 @@ class Tool(_Frozen):
 
     name: str
     description: str = ""
-    parameters: dict[str, Any] = Field(
-        default_factory=lambda: {"type": "object", "properties": {}}
-    )
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
 
     def openai(self) -> dict[str, Any]:
         """The entry of OpenAI's `tools` list; its key order is what the template prints."""
@@ -46,7 +44,7 @@ class Message(_Frozen):
     tool_calls: tuple[ToolCall, ...] = ()
 
     def openai(self, call_ids: list[str] | None = None) -> dict[str, Any]:
-        """The entry of OpenAI's `messages` list (arguments as a JSON string, as clients send it)."""
+        """The entry of OpenAI's `messages` list (arguments as JSON text, as clients do)."""
         if not self.tool_calls:
             return {"role": self.role, "content": self.content}
         ids = call_ids or [f"call_{i}" for i in range(len(self.tool_calls))]

@@ -26,10 +26,39 @@ TOOLS: list[Any] = [
         "type": "function",
         "function": {
             "name": "get_weather",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "strict": True,
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}, "strict": {"type": "boolean"}},
+                "required": ["city"],
+                "additionalProperties": False,
+            },
         },
     }
 ]
+# What OpenAI's and vLLM's own fields a client may send; each must reach the engine as it is.
+FIELDS: dict[str, Any] = {
+    "frequency_penalty": 0.1,
+    "guided_json": {"type": "object", "additionalProperties": False},
+    "logit_bias": {"5": 1},
+    "logprobs": True,
+    "max_completion_tokens": 9,
+    "max_tokens": 9,
+    "min_p": 0.1,
+    "n": 1,
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.1,
+    "repetition_penalty": 1.1,
+    "response_format": {"type": "json_object"},
+    "seed": 7,
+    "stop": ["a"],
+    "temperature": 0,
+    "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+    "tools": TOOLS,
+    "top_k": 5,
+    "top_logprobs": 2,
+    "top_p": 0.5,
+}
 FIRST_BYTE_S = 2.0
 
 
@@ -143,6 +172,12 @@ def test_stream_ends_with_usage_when_asked(gateway: Gateway) -> None:
     assert chunks[-1].usage.total_tokens == 12
     reasons = [c.choices[0].finish_reason for c in chunks if c.choices]
     assert [reason for reason in reasons if reason] == ["stop"]
+
+
+def test_every_field_reaches_the_engine_as_it_is(gateway: Gateway, gpu: FakeEngine) -> None:
+    body = {"model": "toolsmith", "messages": HELLO, "stream": False, **FIELDS}
+    assert post(gateway, body).status_code == 200
+    assert gpu.seen()[-1]["body"] == body
 
 
 def test_tool_call_and_its_result_pass_unchanged(gateway: Gateway, gpu: FakeEngine) -> None:
@@ -277,6 +312,7 @@ def test_a_body_cannot_steer_the_gateway(gateway: Gateway, gpu: FakeEngine) -> N
         "timeout": 0.00001,
         "stream_timeout": 0.00001,
         "mock_response": "mocked",
+        "extra_body": {"model": "other", "stream": True},
         "fallbacks": ["toolsmith@cpu"],
         "metadata": {
             "previous_models": [

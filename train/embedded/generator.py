@@ -1,0 +1,281 @@
+"""The embedded data set: seeded conversations to write in Glaive v2's raw layout.
+
+A conversation offers a few functions and strings together three to five exchanges: one call,
+parallel calls, a chain, a missing argument, an error, a refusal, small talk. Three splits share no
+wording and no pooled value: `train`, `seen` (the functions of training) and `unseen` (functions
+never trained on).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from train.embedded import phrases
+from train.embedded.schema import CHAINS, FUNCTIONS, POOLS, UNSEEN_DOMAINS, Chain, Function, Param
+from train.messages import Conversation, Message, Tool, ToolCall
+
+Split = Literal["train", "seen", "unseen"]
+BY_NAME = {function.name: function for function in FUNCTIONS}
+_OPTIONAL = re.compile(r"\[([^\]]*)\]")
+_SLOT = re.compile(r"\{([a-z_.]+)\}")
+# A marked boolean part: `[ and notify them?notify]`.
+_FLAG = re.compile(r"^(.*)\?([a-z_]+)$", re.DOTALL)
+
+
+def conversations(split: Split, count: int, seed: int) -> Iterator[Conversation]:
+    """`count` conversations of a split; equal arguments give equal conversations."""
+    for index in range(count):
+        yield _Writer(split, random.Random(f"{seed}/{split}/{index}")).conversation()
+
+
+class _Writer:
+    """Writes one conversation with its own random source."""
+
+    def __init__(self, split: Split, rng: random.Random) -> None:
+        self.rng = rng
+        self.held_out = split != "train"
+        self.functions = [
+            function
+            for function in FUNCTIONS
+            if (function.domain in UNSEEN_DOMAINS) == (split == "unseen")
+        ]
+        self.messages: list[Message] = []
+
+    def conversation(self) -> Conversation:
+        """One conversation: its tools, then two or three exchanges about them."""
+        if not self.held_out and self.rng.random() < 0.03:
+            self._small_talk(phrases.QUESTIONS)
+            return Conversation(messages=tuple(self.messages))
+        offered = self.rng.sample(self.functions, self.rng.choice((1, 2, 2, 3)))
+        chain = self._chain_of(offered)
+        for number in range(self.rng.choice((3, 4, 5))):
+            self._exchange(offered, chain if number == 0 else None)
+        if self.rng.random() < 0.15:
+            self._small_talk(phrases.SMALL_TALK)
+        self.rng.shuffle(offered)
+        tools = tuple(
+            Tool(name=f.name, description=f.about, parameters=f.json_schema()) for f in offered
+        )
+        return Conversation(messages=tuple(self.messages), tools=tools)
+
+    def _chain_of(self, offered: list[Function]) -> Chain | None:
+        """Every eighth conversation takes a chain, and is offered what that needs."""
+        known = {function.name for function in self.functions}
+        chains = [chain for chain in CHAINS if {chain.first, chain.second} <= known]
+        if self.rng.random() >= 0.125:
+            return None
+        chain = self.rng.choice(chains)
+        for name in (chain.first, chain.second):
+            if BY_NAME[name] not in offered:
+                offered.append(BY_NAME[name])
+        return chain
+
+    def _exchange(self, offered: Sequence[Function], chain: Chain | None) -> None:
+        if chain:
+            self._chain(chain)
+            return
+        function = self.rng.choice(offered)
+        kinds: list[tuple[float, Callable[[Function], None]]] = [
+            (0.62, self._single),
+            (0.12, lambda f: self._parallel(f, self.rng.choice(offered))),
+            (0.10, self._missing),
+            (0.08, self._error),
+            (0.08, lambda _: self._refusal(offered)),
+        ]
+        weights, writers = zip(*kinds, strict=True)
+        self.rng.choices(writers, weights)[0](function)
+
+    # --- exchanges ---
+
+    def _single(self, function: Function) -> None:
+        arguments = self._arguments(function)
+        self._user(self._ask(function, arguments))
+        self._call_and_answer(function, arguments)
+
+    def _parallel(self, first: Function, second: Function) -> None:
+        pairs = [(first, self._arguments(first)), (second, self._arguments(second))]
+        if pairs[0] == pairs[1]:
+            self._single(first)
+            return
+        asks = [self._ask(function, arguments) for function, arguments in pairs]
+        self._user(f"{asks[0]} {self._pick(phrases.JOINERS)} {asks[1]}")
+        self._calls([ToolCall(name=f.name, arguments=a) for f, a in pairs])
+        results = [self._result(function, arguments) for function, arguments in pairs]
+        for result in results:
+            self._tool(result)
+        self._assistant(
+            " ".join(
+                _fill(f.answer, {**arguments, **result})
+                for (f, arguments), result in zip(pairs, results, strict=True)
+            )
+        )
+
+    def _chain(self, chain: Chain) -> None:
+        first, second = BY_NAME[chain.first], BY_NAME[chain.second]
+        slots = set(_SLOT.findall(chain.asks[0]))
+        head = self._arguments(first, only=slots)
+        tail = self._arguments(second, only=slots)
+        ask = chain.asks[-1] if self.held_out else chain.asks[0]
+        self._user(_fill(ask, {**head, **tail}))
+        result = self._result(first, head)
+        self._calls([ToolCall(name=first.name, arguments=head)])
+        self._tool(result)
+        for parameter, key in chain.feeds.items():
+            tail[parameter] = result[key]
+        ordered = {p.name: tail[p.name] for p in second.params if p.name in tail}
+        self._call_and_answer(second, ordered)
+
+    def _missing(self, function: Function) -> None:
+        if not function.missing:
+            self._single(function)
+            return
+        name = self.rng.choice(sorted(function.missing))
+        slots = set(_SLOT.findall(function.missing[name]))
+        arguments = self._arguments(function, only=slots | {name})
+        self._user(_fill(function.missing[name], arguments))
+        param = next(p for p in function.params if p.name == name)
+        self._assistant(f"Please tell me this first: {param.about[0].lower()}{param.about[1:]}.")
+        self._user(_fill(self._pick(phrases.SUPPLY), {"value": arguments[name]}))
+        self._call_and_answer(function, arguments)
+
+    def _error(self, function: Function) -> None:
+        arguments = self._arguments(function)
+        self._user(self._ask(function, arguments))
+        self._calls([ToolCall(name=function.name, arguments=arguments)])
+        error = self._pick(phrases.ERRORS)
+        self._tool({"error": error})
+        self._assistant(f"Sorry, that did not work: {error}.")
+
+    def _refusal(self, offered: Sequence[Function]) -> None:
+        domains = {function.domain for function in offered}
+        known = FUNCTIONS if self.held_out else self.functions
+        others = [function for function in known if function.domain not in domains]
+        other = self.rng.choice(others)
+        self._user(self._ask(other, self._arguments(other)))
+        self._assistant(phrases.REFUSAL)
+
+    def _small_talk(self, exchanges: tuple[tuple[str, str], ...]) -> None:
+        user, assistant = self._pick(exchanges)
+        self._user(user)
+        self._assistant(assistant)
+
+    def _call_and_answer(self, function: Function, arguments: dict[str, Any]) -> None:
+        self._calls([ToolCall(name=function.name, arguments=arguments)])
+        result = self._result(function, arguments)
+        self._tool(result)
+        self._assistant(_fill(function.answer, {**arguments, **result}))
+
+    # --- turns ---
+
+    def _user(self, content: str) -> None:
+        self.messages.append(Message(role="user", content=content))
+
+    def _assistant(self, content: str) -> None:
+        self.messages.append(Message(role="assistant", content=content))
+
+    def _calls(self, calls: list[ToolCall]) -> None:
+        self.messages.append(Message(role="assistant", tool_calls=tuple(calls)))
+
+    def _tool(self, result: dict[str, Any]) -> None:
+        self.messages.append(Message(role="tool", content=phrases.dump(result)))
+
+    # --- wordings and values ---
+
+    def _ask(self, function: Function, arguments: dict[str, Any]) -> str:
+        wording = function.asks[-1] if self.held_out else self.rng.choice(function.asks[:-1])
+        opener = self._pick(phrases.OPENERS)
+        filled = _fill(wording, arguments)
+        if opener.endswith(", ") and not wording.startswith(("{", "I ", "I'", "[")):
+            filled = filled[0].lower() + filled[1:]
+        return f"{opener}{filled}"
+
+    def _pick(self, pool: Sequence[Any]) -> Any:
+        """A member of the part of the pool that this split may use."""
+        kept = [v for i, v in enumerate(pool) if (i % 4 == 3) == self.held_out]
+        return self.rng.choice(kept)
+
+    def _arguments(self, function: Function, only: set[str] | None = None) -> dict[str, Any]:
+        """Values for the function's parameters; with `only`, for those slots of a wording alone."""
+        return self._values(function.params, only, "")
+
+    def _values(
+        self, params: Sequence[Param], only: set[str] | None, prefix: str
+    ) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for param in params:
+            slot = prefix + param.name
+            if param.fields:
+                inner = self._values(param.fields, only, f"{slot}.")
+                if inner:
+                    values[param.name] = inner
+            elif slot in only if only is not None else self._chosen(param):
+                values[param.name] = self._value(param)
+        return values
+
+    def _chosen(self, param: Param) -> bool:
+        return not param.optional or self.rng.random() < 0.5
+
+    def _value(self, param: Param) -> Any:
+        if param.kind == "boolean":
+            return True
+        if param.kind == "integer":
+            return self.rng.randint(int(param.low), int(param.high))
+        if param.kind == "number":
+            return round(self.rng.uniform(param.low, param.high), self.rng.choice((1, 2)))
+        if param.kind == "array":
+            wanted = self.rng.choice((1, 2, 2, 3))
+            return list(dict.fromkeys(self._pooled(str(param.values)) for _ in range(wanted)))
+        if isinstance(param.values, tuple):
+            return self.rng.choice(param.values)
+        return self._pooled(param.values)
+
+    def _pooled(self, pool: str) -> str:
+        if pool.startswith("code:"):
+            return f"{pool.removeprefix('code:')}-{self.rng.randint(1000, 9999)}"
+        return str(self._pick(POOLS[pool]))
+
+    def _result(self, function: Function, arguments: dict[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, form in function.result.items():
+            if isinstance(form, str) and form[0] == "@":
+                result[key] = self._pooled(form[1:])
+            elif isinstance(form, str) and form[0] == "#":
+                low, high = form[1:].split("-")
+                result[key] = self.rng.randint(int(low), int(high))
+            elif isinstance(form, str) and form[0] == "&":
+                result[key] = self._pooled(f"code:{form[1:]}")
+            else:
+                result[key] = form
+        return result
+
+
+def _fill(wording: str, values: dict[str, Any]) -> str:
+    """Put values into a wording; a bracketed part stays where everything that it names is there."""
+
+    def part(match: re.Match[str]) -> str:
+        inner = match.group(1)
+        flag = _FLAG.match(inner)
+        if flag:
+            return flag.group(1) if values.get(flag.group(2)) else ""
+        slots = _SLOT.findall(inner)
+        return inner if all(_lookup(values, slot) is not None for slot in slots) else ""
+
+    chosen = _OPTIONAL.sub(part, wording)
+    return _SLOT.sub(lambda match: _spoken(_lookup(values, match.group(1))), chosen)
+
+
+def _lookup(values: dict[str, Any], slot: str) -> Any:
+    found: Any = values
+    for key in slot.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _spoken(value: Any) -> str:
+    """How a person writes a value: `a, b and c` for a list, the plain text of anything else."""
+    if isinstance(value, list):
+        return " and ".join([", ".join(value[:-1]), value[-1]] if len(value) > 1 else value)
+    return str(value)

@@ -1,0 +1,112 @@
+"""The embedded data set's functions and values, as catalogue.yaml and pools.yaml describe them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+Kind = Literal["string", "integer", "number", "boolean", "enum", "array", "object"]
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter.
+
+    `values` names a pool (string, array items) or lists the enum's members; `low`..`high` bounds
+    numbers; `fields` are an object's own parameters.
+    """
+
+    name: str
+    kind: Kind
+    about: str
+    values: str | tuple[str, ...] = ()
+    low: float = 1
+    high: float = 10
+    fields: tuple[Param, ...] = ()
+    optional: bool = False
+
+    def json_schema(self) -> dict[str, Any]:
+        """The parameter as JSON Schema."""
+        if self.kind == "enum":
+            return {"type": "string", "enum": list(self.values), "description": self.about}
+        if self.kind == "array":
+            return {"type": "array", "items": {"type": "string"}, "description": self.about}
+        if self.kind == "object":
+            return object_schema(self.fields)
+        return {"type": self.kind, "description": self.about}
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function; catalogue.yaml says what its fields hold."""
+
+    name: str
+    domain: str
+    about: str
+    params: tuple[Param, ...]
+    asks: tuple[str, ...]
+    result: dict[str, Any]
+    answer: str
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def json_schema(self) -> dict[str, Any]:
+        """The `parameters` of the function as JSON Schema."""
+        return object_schema(self.params)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A request for two calls: `feeds` maps parameters of `second` to keys of `first`'s result."""
+
+    first: str
+    second: str
+    feeds: dict[str, str]
+    asks: tuple[str, ...]
+
+
+def object_schema(params: tuple[Param, ...]) -> dict[str, Any]:
+    """JSON Schema of an object with these parameters."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {param.name: param.json_schema() for param in params},
+    }
+    required = [param.name for param in params if not param.optional]
+    if required:
+        schema["required"] = required
+    return schema
+
+
+def param(name: str, spec: dict[str, Any]) -> Param:
+    """A parameter from its entry in catalogue.yaml: the first key is its kind."""
+    kind, source = next(iter(spec.items()))
+    optional = bool(spec.get("optional")) or kind == "boolean"
+    built = Param(name, cast(Kind, kind), spec["about"], optional=optional)
+    if kind in ("integer", "number"):
+        return replace(built, low=source[0], high=source[1])
+    if kind == "object":
+        return replace(built, fields=tuple(param(key, inner) for key, inner in source.items()))
+    if kind == "enum":
+        return replace(built, values=tuple(source))
+    return replace(built, values=source or ())
+
+
+def _function(entry: dict[str, Any]) -> Function:
+    params = tuple(param(name, spec) for name, spec in entry.get("params", {}).items())
+    return Function(**{**entry, "params": params, "asks": tuple(entry["asks"])})
+
+
+def _read(name: str) -> Any:
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+_CATALOGUE = _read("catalogue.yaml")
+FUNCTIONS = tuple(_function(entry) for entry in _CATALOGUE["functions"])
+CHAINS = tuple(Chain(**{**entry, "asks": tuple(entry["asks"])}) for entry in _CATALOGUE["chains"])
+UNSEEN_DOMAINS = frozenset(_CATALOGUE["unseen"])
+POOLS: dict[str, tuple[str, ...]] = {
+    name: tuple(values) for name, values in _read("pools.yaml").items()
+}

@@ -1,0 +1,213 @@
+"""LoRA fine-tuning with TRL's SFTTrainer on tokens and masks of our own making."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import SFTConfig, SFTTrainer
+
+from train.base import BaseModel
+from train.config import TrainConfig
+from train.errors import TrainError
+from train.messages import Conversation
+from train.template import Encoded, encode
+
+log = logging.getLogger(__name__)
+
+IGNORED = -100  # PyTorch's label for a token that is not trained
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress after an optimizer step.
+
+    `loss` is the mean over the step's trained tokens, `tokens` counts all tokens read so far.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """The rows as tokens; `dropped` counts those longer than the sequence length."""
+
+    rows: tuple[Encoded, ...]
+    dropped: int
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(row.input_ids) for row in self.rows)
+
+    @property
+    def trained_tokens(self) -> int:
+        return sum(sum(row.trained) for row in self.rows)
+
+
+def encode_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation], sequence_length: int
+) -> EncodedRows:
+    """Render and tokenize rows; one that is too long is left out, never cut within a call.
+
+    Raises:
+        TrainError: no row fits.
+    """
+    encoded = [encode(tokenizer, row) for row in rows]
+    fitting = tuple(row for row in encoded if len(row.input_ids) <= sequence_length)
+    if not fitting:
+        shortest = min(len(row.input_ids) for row in encoded)
+        raise TrainError(
+            f"no row fits into sequence_length {sequence_length}; the shortest has {shortest} "
+            "tokens. Raise sequence_length"
+        )
+    if len(fitting) < len(encoded):
+        log.warning("%d rows are longer than the sequence", len(encoded) - len(fitting))
+    return EncodedRows(fitting, len(encoded) - len(fitting))
+
+
+def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
+    """The base model with a fresh adapter on all its linear layers, in float32 on a CPU.
+
+    Raises:
+        TrainError: the model cannot be found or loaded.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base.source,
+            revision=None if Path(base.source).is_dir() else base.revision,
+            dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+        )
+    except (OSError, ValueError) as error:
+        raise TrainError(f"base model {base.name} cannot be loaded: {error}") from error
+    torch.manual_seed(config.seed)
+    adapter = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=config.base,
+    )
+    peft_model = get_peft_model(model, adapter)
+    assert isinstance(peft_model, PeftModel)
+    return peft_model
+
+
+def train(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: EncodedRows,
+    config: TrainConfig,
+    scratch: Path,
+    on_step: Callable[[Step], None],
+) -> list[Step]:
+    """Train the adapter in place; returns every step. Nothing is kept in `scratch`.
+
+    Raises:
+        TrainError: the loss is not a number any more.
+    """
+    steps: list[Step] = []
+    per_step = config.batch_size * config.accumulation
+    total = config.max_steps or math.ceil(len(rows.rows) / per_step * config.epochs)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(scratch),
+            per_device_train_batch_size=config.batch_size,
+            gradient_accumulation_steps=config.accumulation,
+            num_train_epochs=config.epochs,
+            max_steps=total,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=max(1, round(total * config.warmup_share)),
+            optim=config.optimizer,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            max_length=None,
+            gradient_checkpointing=False,
+            bf16=torch.cuda.is_available(),
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=config.seed,
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
+            dataset_kwargs={"skip_prepare_dataset": True},
+            train_sampling_strategy="group_by_length" if config.batch_size > 1 else "random",
+        ),
+        train_dataset=_labelled(rows.rows),
+        processing_class=tokenizer,
+        callbacks=[_Progress(total, steps, on_step)],
+    )
+    # The CLI shows the progress; Trainer's own printing callback would repeat it.
+    trainer.callback_handler.callbacks = [
+        callback
+        for callback in trainer.callback_handler.callbacks
+        if type(callback).__name__ != "PrinterCallback"
+    ]
+    trainer.train()
+    return steps
+
+
+def _labelled(rows: Sequence[Encoded]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict(
+        {
+            "input_ids": [row.input_ids for row in rows],
+            "labels": [
+                [
+                    token if trained else IGNORED
+                    for token, trained in zip(row.input_ids, row.trained, strict=True)
+                ]
+                for row in rows
+            ],
+        }
+    )
+
+
+class _Progress(TrainerCallback):
+    """Hands every step on, and stops a run whose loss has blown up."""
+
+    def __init__(self, total: int, steps: list[Step], on_step: Callable[[Step], None]) -> None:
+        self.total = total
+        self.steps = steps
+        self.on_step = on_step
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Called by the trainer after each step (`logging_steps=1`)."""
+        if not logs or "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise TrainError(
+                f"the loss is {loss} at step {state.global_step}: lower learning_rate "
+                f"(now {args.learning_rate}) and train again"
+            )
+        step = Step(state.global_step, self.total, loss, int(logs["num_tokens"]))
+        self.steps.append(step)
+        self.on_step(step)
