@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from release.manifest import Base, Dataset, Draft, Engines, Manifest, Served
 from release.store import ReleaseStore
 
-TEMPLATE = Path(__file__).parent / "fixtures" / "hermes.jinja"
+TEMPLATE = Path(__file__).parent.parent / "train" / "templates" / "chatml-hermes.jinja"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 EOS = 2
 CONTEXT = 8192
