@@ -1,0 +1,53 @@
+"""Asks a server for the answers that the tiny release knows, through the OpenAI SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+
+from serve.chat import Chat
+from tests.release_fixture import Answer
+
+
+def client(url: str, key: str = "none") -> openai.OpenAI:
+    http = httpx.Client(trust_env=False, timeout=120)
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)
+
+
+def check_answer(url: str, expected: Answer, stream: bool, key: str | None = None) -> None:
+    """The greedy answer is the one learnt, and ends where it should."""
+    chat = Chat(f"{url}/v1", "toolsmith", key, tools=list(expected.tools), max_tokens=200)
+    pieces: list[str] = []
+    messages: list[dict[str, Any]] = [{"role": "user", "content": expected.user}]
+    answer = chat.ask(messages, pieces.append if stream else None)
+    calls = tuple((call.name, json.loads(call.arguments)) for call in answer.calls)
+    assert calls == expected.calls
+    assert answer.text == expected.text
+    assert "".join(pieces) == (expected.text if stream else "")
+    assert answer.finish_reason == ("tool_calls" if expected.calls else "stop")
+    assert answer.completion_tokens is not None
+    assert answer.completion_tokens < 200
+
+
+def tokens_of_long_answer(url: str, tokens: int, on_begin: Callable[[str], None]) -> int:
+    """Stream an answer of exactly `tokens` tokens; the number that the server says it made."""
+    stream = client(url).chat.completions.create(
+        model="toolsmith",
+        messages=[{"role": "user", "content": "Say hello"}],
+        max_tokens=tokens,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"ignore_eos": True},
+    )
+    made = 0
+    for chunk in stream:
+        if chunk.choices and chunk.choices[0].delta.content:
+            on_begin("begun")
+        if chunk.usage is not None:
+            made = chunk.usage.completion_tokens
+    return made
