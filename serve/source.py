@@ -91,13 +91,15 @@ class Source:
             return Sampling()
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            return Sampling(
-                **{
-                    name: type(neutral)(found[name])
-                    for name, neutral in asdict(Sampling()).items()
-                    if found.get(name) is not None
-                }
-            )
+            named = {
+                name: type(neutral)(found[name])
+                for name, neutral in asdict(Sampling()).items()
+                if found.get(name) is not None
+            }
+            if found.get("do_sample") is False:
+                # transformers' word for greedy; the engines say it with a temperature.
+                named["temperature"] = 0.0
+            return Sampling(**named)
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ServeError(f"{path} is damaged: {error}") from error
 
