@@ -156,9 +156,7 @@ def ask(client: openai.OpenAI, model: str) -> list[tuple[str, str]]:
     console.print(f"tool call: {call[0]}({json.dumps(call[1], ensure_ascii=False)})")
     if call != EXPECTED:
         raise DemoError(f"expected the call {EXPECTED}, got {call}")
-    messages.append(
-        {"role": "tool", "tool_call_id": "call_0", "content": json.dumps(RESULT)}
-    )
+    messages.append({"role": "tool", "tool_call_id": "call_0", "content": json.dumps(RESULT)})
     final = client.chat.completions.create(model=model, messages=messages, tools=TOOLS)
     console.print(f"after its result: {final.choices[0].message.content}")
     return [

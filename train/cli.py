@@ -35,7 +35,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")]
 
 def _finetune(
     profile: Annotated[
-        str, typer.Option(help="smollm2-135m or nemotron-4b; `make train` chooses by the hardware.")
+        str, typer.Option(help="Name of a profile; `auto` chooses by the hardware and says why.")
     ] = "smollm2-135m",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     data: Annotated[str | None, typer.Option(help="A file of rows, or `embedded`.")] = None,
@@ -60,10 +60,14 @@ def _finetune(
 
     Example: finetune --profile smollm2-135m --data rows.jsonl --max-steps 50 --gguf Q8_0
     """
-    _set_up_logging(verbose)
+    _set_up(verbose)
     with _clear_errors("nothing was sealed"):
         from train.config import load_config
+        from train.hardware import choose_profile
 
+        if profile == "auto":
+            profile, reason = choose_profile()
+            console.print(f"profile {profile}: {reason}", highlight=False)
         settings = load_config(
             profile,
             file=config,
@@ -123,7 +127,7 @@ def _infer(
 
     Example: infer "What's the weather in Oslo?" --tools tools.json --model stable
     """
-    _set_up_logging(verbose)
+    _set_up(verbose)
     if part not in ("adapter", "merged"):
         raise typer.BadParameter(f"{part!r} is neither adapter nor merged", param_hint="--part")
     with _clear_errors("interrupted"):
@@ -203,7 +207,10 @@ def _clear_errors(interrupted: str) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _set_up_logging(verbose: bool) -> None:
+def _set_up(verbose: bool) -> None:
+    # OpenMP's threads spin while they wait; beside any other busy process that makes a training
+    # step many times slower. It must be set before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(message)s",

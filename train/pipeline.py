@@ -85,7 +85,10 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     key = f"{base.name}/{base.revision}/{template.sha256}"
     before = _base_scores(model, tokenizer, sets, places.cache, key, report)
     steps = _train(model, tokenizer, encoded, config, report)
+    # Merged for the time being: every layer then costs one matrix product, not three.
+    model.merge_adapter()
     after = {name: _evaluate(model, tokenizer, sets[name], name, report) for name in sets}
+    model.unmerge_adapter()
     speed = steps[-1].tokens / report.seconds["Training"]
     if not config.merge:
         adapter = _keep_adapter(model, tokenizer, places.store / "adapters" / config.name, report)

@@ -97,18 +97,34 @@ def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
         )
     except (OSError, ValueError) as error:
         raise TrainError(f"base model {base.name} cannot be loaded: {error}") from error
+    layers = model.config.num_hidden_layers
+    if config.lora_skip_layers >= layers:
+        raise TrainError(f"lora_skip_layers must be below {layers}, the layers of {base.name}")
     torch.manual_seed(config.seed)
     adapter = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules="all-linear",
+        target_modules=_linear_names(model),
+        layers_to_transform=list(range(config.lora_skip_layers, layers)),
         task_type="CAUSAL_LM",
         base_model_name_or_path=config.base,
     )
     peft_model = get_peft_model(model, adapter)
     assert isinstance(peft_model, PeftModel)
     return peft_model
+
+
+def _linear_names(model: Any) -> list[str]:
+    """Names of the linear layers inside the blocks: q_proj, k_proj, … (not the output head)."""
+    head = model.get_output_embeddings()
+    return sorted(
+        {
+            name.rpartition(".")[2]
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and module is not head
+        }
+    )
 
 
 def train(

@@ -63,7 +63,7 @@ class _Writer:
         if not self.held_out and self.rng.random() < 0.03:
             self._small_talk(phrases.QUESTIONS)
             return Conversation(messages=tuple(self.messages))
-        offered = self.rng.sample(self.functions, self.rng.choice((1, 1, 2, 2, 3)))
+        offered = self._offered(self.rng.choice((1, 1, 1, 2, 2, 3)))
         chain = self._chain_of(offered)
         for number in range(self.rng.choice((2, 3))):
             self._exchange(offered, chain if number == 0 else None)
@@ -89,11 +89,21 @@ class _Writer:
             parameters=object_schema(names.schema(function.params)),
         )
 
+    def _offered(self, count: int) -> list[Function]:
+        """Functions to offer; those with few parameters come more often, as they do in use."""
+        offered: list[Function] = []
+        while len(offered) < count:
+            weights = [1 / (1 + len(function.params)) for function in self.functions]
+            function = self.rng.choices(self.functions, weights)[0]
+            if function not in offered:
+                offered.append(function)
+        return offered
+
     def _chain_of(self, offered: list[Function]) -> Chain | None:
-        """Every eighth conversation takes a chain, and is offered what that needs."""
+        """Some conversations take a chain, and is offered what that needs."""
         known = {function.name for function in self.functions}
         chains = [chain for chain in CHAINS if {chain.first, chain.second} <= known]
-        if self.rng.random() >= 0.125:
+        if self.rng.random() >= 0.08:
             return None
         chain = self.rng.choice(chains)
         for name in (chain.first, chain.second):
@@ -107,11 +117,11 @@ class _Writer:
             return
         function = self.rng.choice(offered)
         kinds: list[tuple[float, Callable[[Function], None]]] = [
-            (0.62, self._single),
-            (0.12, lambda f: self._parallel(f, self.rng.choice(offered))),
-            (0.10, self._missing),
-            (0.08, self._error),
-            (0.08, lambda _: self._refusal(offered)),
+            (0.70, self._single),
+            (0.08, lambda f: self._parallel(f, self.rng.choice(offered))),
+            (0.08, self._missing),
+            (0.07, self._error),
+            (0.07, lambda _: self._refusal(offered)),
         ]
         weights, writers = zip(*kinds, strict=True)
         self.rng.choices(writers, weights)[0](function)

@@ -34,7 +34,7 @@ PARAMS = {
     "time": ("at", "start_time", "hour"),
     "title": ("name", "label", "heading"),
     "text": ("content", "message", "body"),
-    "name": ("full_name", "who"),
+    "name": ("label", "title"),
     "query": ("term", "search", "keywords"),
     "amount": ("value", "sum"),
     "quantity": ("count", "number", "units"),
@@ -66,8 +66,8 @@ class Names:
 
 
 def other_names(function: Function, rng: random.Random) -> Names:
-    """Names for one conversation: half the time the catalogue's own."""
-    if rng.random() < 0.4:
+    """Names for one conversation: mostly the catalogue's own."""
+    if rng.random() < 0.6:
         return Names(function.name)
     words = function.name.split("_")
     words[0] = rng.choice((words[0], *VERBS.get(words[0], ())))

@@ -1,0 +1,38 @@
+"""What this machine is, as far as the choice of a profile needs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import psutil
+
+CPU_PROFILE = "smollm2-135m"
+
+
+def choose_profile() -> tuple[str, str]:
+    """The profile that fits this machine, and the reason in words.
+
+    There is one profile so far: a GPU makes it faster, and does not change the choice.
+    """
+    gpu = gpu_name()
+    memory = psutil.virtual_memory().total / 2**30
+    if gpu:
+        return CPU_PROFILE, f"{gpu} is here; no profile for a larger model is built in yet"
+    return CPU_PROFILE, f"no NVIDIA GPU; {os.cpu_count()} cores and {memory:.0f} GiB are enough"
+
+
+def gpu_name() -> str | None:
+    """Name of the first NVIDIA GPU, or None."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = done.stdout.strip().splitlines()
+    return lines[0] if lines else None
