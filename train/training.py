@@ -145,6 +145,8 @@ def train(
             gradient_checkpointing=False,
             bf16=torch.cuda.is_available(),
             logging_steps=1,
+            # By default the trainer logs 0 for a loss that is not a number, and trains on.
+            logging_nan_inf_filter=False,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
