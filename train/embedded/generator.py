@@ -14,13 +14,26 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from train.embedded import phrases
-from train.embedded.schema import CHAINS, FUNCTIONS, POOLS, UNSEEN_DOMAINS, Chain, Function, Param
+from train.embedded.naming import Names, other_names
+from train.embedded.schema import (
+    CHAINS,
+    FUNCTIONS,
+    POOLS,
+    UNSEEN_DOMAINS,
+    Chain,
+    Function,
+    Param,
+    object_schema,
+)
 from train.messages import Conversation, Message, Tool, ToolCall
 
 Split = Literal["train", "seen", "unseen"]
 BY_NAME = {function.name: function for function in FUNCTIONS}
 _OPTIONAL = re.compile(r"\[([^\]]*)\]")
 _SLOT = re.compile(r"\{([a-z_.]+)\}")
+# What a pool's entry draws from: another pool or a range.
+_SOURCE = re.compile(r"\{([a-z]+|\d+-\d+)\}")
+_BOUNDS = re.compile(r"(\d+)-(\d+)")
 # A marked boolean part: `[ and notify them?notify]`.
 _FLAG = re.compile(r"^(.*)\?([a-z_]+)$", re.DOTALL)
 
@@ -43,6 +56,7 @@ class _Writer:
             if (function.domain in UNSEEN_DOMAINS) == (split == "unseen")
         ]
         self.messages: list[Message] = []
+        self.names: dict[str, Names] = {}
 
     def conversation(self) -> Conversation:
         """One conversation: its tools, then two or three exchanges about them."""
@@ -56,10 +70,24 @@ class _Writer:
         if self.rng.random() < 0.15:
             self._small_talk(phrases.SMALL_TALK)
         self.rng.shuffle(offered)
-        tools = tuple(
-            Tool(name=f.name, description=f.about, parameters=f.json_schema()) for f in offered
-        )
+        tools = tuple(self._tool_of(function) for function in offered)
         return Conversation(messages=tuple(self.messages), tools=tools)
+
+    def _named(self, function: Function) -> Names:
+        """What this conversation calls a function; held-out rows keep the catalogue's names."""
+        if function.name not in self.names:
+            self.names[function.name] = (
+                Names(function.name) if self.held_out else other_names(function, self.rng)
+            )
+        return self.names[function.name]
+
+    def _tool_of(self, function: Function) -> Tool:
+        names = self._named(function)
+        return Tool(
+            name=names.function,
+            description=function.about,
+            parameters=object_schema(names.schema(function.params)),
+        )
 
     def _chain_of(self, offered: list[Function]) -> Chain | None:
         """Every eighth conversation takes a chain, and is offered what that needs."""
@@ -102,7 +130,7 @@ class _Writer:
             return
         asks = [self._ask(function, arguments) for function, arguments in pairs]
         self._user(f"{asks[0]} {self._pick(phrases.JOINERS)} {asks[1]}")
-        self._calls([ToolCall(name=f.name, arguments=a) for f, a in pairs])
+        self._calls(pairs)
         results = [self._result(function, arguments) for function, arguments in pairs]
         for result in results:
             self._tool(result)
@@ -121,7 +149,7 @@ class _Writer:
         ask = chain.asks[-1] if self.held_out else chain.asks[0]
         self._user(_fill(ask, {**head, **tail}))
         result = self._result(first, head)
-        self._calls([ToolCall(name=first.name, arguments=head)])
+        self._calls([(first, head)])
         self._tool(result)
         for parameter, key in chain.feeds.items():
             tail[parameter] = result[key]
@@ -136,14 +164,15 @@ class _Writer:
         slots = set(_SLOT.findall(function.missing[name]))
         arguments = self._arguments(function, only=slots | {name})
         self._user(_fill(function.missing[name], arguments))
-        self._assistant(f"Please tell me the {name.replace('_', ' ')}.")
+        wanted = self._named(function).params.get(name, name)
+        self._assistant(f"Please tell me the {wanted.replace('_', ' ')}.")
         self._user(_fill(self._pick(phrases.SUPPLY), {"value": arguments[name]}))
         self._call_and_answer(function, arguments)
 
     def _error(self, function: Function) -> None:
         arguments = self._arguments(function)
         self._user(self._ask(function, arguments))
-        self._calls([ToolCall(name=function.name, arguments=arguments)])
+        self._calls([(function, arguments)])
         error = self._pick(phrases.ERRORS)
         self._tool({"error": error})
         self._assistant(f"Sorry, that did not work: {error}.")
@@ -162,7 +191,7 @@ class _Writer:
         self._assistant(assistant)
 
     def _call_and_answer(self, function: Function, arguments: dict[str, Any]) -> None:
-        self._calls([ToolCall(name=function.name, arguments=arguments)])
+        self._calls([(function, arguments)])
         result = self._result(function, arguments)
         self._tool(result)
         self._assistant(_fill(function.answer, {**arguments, **result}))
@@ -175,8 +204,12 @@ class _Writer:
     def _assistant(self, content: str) -> None:
         self.messages.append(Message(role="assistant", content=content))
 
-    def _calls(self, calls: list[ToolCall]) -> None:
-        self.messages.append(Message(role="assistant", tool_calls=tuple(calls)))
+    def _calls(self, calls: Sequence[tuple[Function, dict[str, Any]]]) -> None:
+        named = tuple(
+            ToolCall(name=names.function, arguments=names.arguments(arguments))
+            for names, arguments in ((self._named(f), values) for f, values in calls)
+        )
+        self.messages.append(Message(role="assistant", tool_calls=named))
 
     def _tool(self, result: dict[str, Any]) -> None:
         self.messages.append(Message(role="tool", content=phrases.dump(result)))
@@ -194,7 +227,7 @@ class _Writer:
     def _pick(self, pool: Sequence[Any]) -> Any:
         """A member of the part of the pool that this split may use."""
         kept = [v for i, v in enumerate(pool) if (i % 4 == 3) == self.held_out]
-        return self.rng.choice(kept)
+        return self.rng.choice(pool if len(pool) < 4 else kept)
 
     def _arguments(self, function: Function, only: set[str] | None = None) -> dict[str, Any]:
         """Values for the function's parameters; with `only`, for those slots of a wording alone."""
@@ -234,7 +267,14 @@ class _Writer:
     def _pooled(self, pool: str) -> str:
         if pool.startswith("code:"):
             return f"{pool.removeprefix('code:')}-{self.rng.randint(1000, 9999)}"
-        return str(self._pick(POOLS[pool]))
+        entry = str(self._pick(POOLS[pool]))
+        return _SOURCE.sub(lambda match: self._drawn(match.group(1)), entry)
+
+    def _drawn(self, source: str) -> str:
+        bounds = _BOUNDS.fullmatch(source)
+        if bounds:
+            return str(self.rng.randint(int(bounds.group(1)), int(bounds.group(2))))
+        return self._pooled(source)
 
     def _result(self, function: Function, arguments: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}

@@ -55,10 +55,6 @@ class Function:
     answer: str
     missing: dict[str, str] = field(default_factory=dict)
 
-    def json_schema(self) -> dict[str, Any]:
-        """The `parameters` of the function as JSON Schema."""
-        return object_schema(self.params)
-
 
 @dataclass(frozen=True)
 class Chain:
