@@ -104,10 +104,11 @@ def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
         lora_dropout=config.lora_dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
-        base_model_name_or_path=config.base,
     )
     peft_model = get_peft_model(model, adapter)
     assert isinstance(peft_model, PeftModel)
+    # PEFT writes down the folder that the base was loaded from: a cache that others do not have.
+    adapter.base_model_name_or_path = config.base
     return peft_model
 
 
