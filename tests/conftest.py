@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from train.base import BaseModel
+
+# A busy machine is no failure.
+settings.register_profile("toolsmith", deadline=None)
+settings.load_profile("toolsmith")
 
 
 @pytest.fixture(scope="session")
@@ -62,8 +67,9 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory, embedded_base: BaseModel
         bos_token_id=base_tokenizer.bos_token_id,
         eos_token_id=base_tokenizer.eos_token_id,
         pad_token_id=base_tokenizer.pad_token_id,
-        # As SmolLM2 does.
-        tie_word_embeddings=True,
+        tie_word_embeddings=True,  # as SmolLM2 does
+        # Large enough for an adapter alone to move the output: the embeddings are its last layer.
+        initializer_range=0.3,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     base_tokenizer.save_pretrained(folder)

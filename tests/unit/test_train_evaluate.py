@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaForCausalLM
 
 from train import evaluate as evaluation
@@ -13,7 +14,7 @@ from train.embedded.generator import conversations
 from train.evaluate import Case, cases, evaluate, same_calls, score
 from train.generate import answers
 from train.messages import Conversation, Message, ToolCall
-from train.template import encode
+from train.template import Encoded, encode
 
 
 def call(_name: str = "f", **arguments: Any) -> ToolCall:
@@ -100,26 +101,43 @@ def test_every_turn_that_calls_is_a_case_in_order() -> None:
     assert all(case.request.messages[-1].role in ("user", "tool") for case in found)
 
 
+def exchange(city: str) -> Conversation:
+    """A short row with two calling turns, one after a result."""
+    return Conversation(
+        messages=(
+            Message(role="user", content=city),
+            Message(role="assistant", tool_calls=(call("find", city=city),)),
+            Message(role="tool", content="7"),
+            Message(role="assistant", tool_calls=(call("go", id=7), call("tell", about=city))),
+        )
+    )
+
+
+def _padded(rows: list[Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = [torch.tensor(row.input_ids) for row in rows]
+    labels = [
+        torch.where(torch.tensor(row.trained), tokens, torch.tensor(-100))
+        for tokens, row in zip(ids, rows, strict=True)
+    ]
+    return pad_sequence(ids, True, pad), pad_sequence(labels, True, -100)
+
+
 @pytest.fixture(scope="module")
 def half_taught(tokenizer: Any, tiny_base: Any) -> tuple[LlamaForCausalLM, list[Case]]:
-    """A tiny model that knows some rows by heart and not the others, and the cases of both."""
-    rows = [row for row in conversations("train", 40, 11) if len(row.messages) < 9][:6]
+    """A tiny model that knows two rows by heart and no other, and the cases of them all."""
+    rows = [exchange(city) for city in ("Oslo", "Rome", "Lima", "Bonn")]
     model = LlamaForCausalLM.from_pretrained(tiny_base)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    encoded = [encode(tokenizer, row) for row in rows[:3]]
-    for _ in range(150):
-        worst = 0.0
-        for row in encoded:
-            ids = torch.tensor([row.input_ids])
-            labels = torch.where(torch.tensor([row.trained]), ids, torch.tensor(-100))
-            loss = model(input_ids=ids, labels=labels).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            worst = max(worst, loss.item())
-        if worst < 0.02:
-            break
-    return model.eval(), cases(rows, 1000)
+    encoded = [encode(tokenizer, row) for row in rows[:2]]
+    ids, labels = _padded(encoded, tokenizer.pad_token_id)
+    for _ in range(200):
+        loss = model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if loss.item() < 0.01:
+            return model.eval(), cases(rows, 1000)
+    raise AssertionError(f"the tiny model did not learn its rows: loss {loss.item():.3f}")
 
 
 def test_the_forced_pass_agrees_with_plain_generation(
@@ -129,8 +147,27 @@ def test_the_forced_pass_agrees_with_plain_generation(
     quick = evaluate(model, tokenizer, held_out)
     plain = score(held_out, answers(model, tokenizer, [case.request for case in held_out], 120))
     assert 0 < plain.exact < plain.cases, "the model must know some cases and not others"
-    assert (quick.cases, quick.exact, quick.names) == (plain.cases, plain.exact, plain.names)
+    assert (quick.cases, quick.exact) == (plain.cases, plain.exact)
     assert [miss.expected for miss in quick.misses] == [miss.expected for miss in plain.misses]
+
+
+def test_there_is_room_for_every_expected_answer(
+    tokenizer: Any, tiny_base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LlamaForCausalLM.from_pretrained(tiny_base)
+    held_out = cases(list(conversations("seen", 40, 0)), 30)
+    room: list[int] = []
+
+    def no_answers(model: Any, tokenizer: Any, requests: Any, max_tokens: int, _: Any) -> list[str]:
+        room.append(max_tokens)
+        return [""] * len(requests)
+
+    monkeypatch.setattr(evaluation, "answers", no_answers)
+    for case in held_out:
+        evaluate(model, tokenizer, [case])
+    for case, tokens in zip(held_out, room, strict=True):
+        turn = Conversation(messages=case.conversation.messages[case.turn : case.turn + 1])
+        assert sum(encode(tokenizer, turn).trained) <= tokens
 
 
 def test_what_the_forced_pass_settles_is_not_generated(

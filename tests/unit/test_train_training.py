@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+from transformers import LlamaForCausalLM
 
 from train.base import BaseModel
 from train.config import TrainConfig, load_config
@@ -54,13 +56,28 @@ def test_the_loss_falls(config: TrainConfig, tokenizer: Any, run: Any) -> None:
     assert sum(s.loss for s in steps[-4:]) < 0.9 * sum(s.loss for s in steps[:4])
 
 
-def test_the_first_loss_is_that_of_a_model_that_knows_nothing(
-    config: TrainConfig, tokenizer: Any, run: Any
+@pytest.mark.parametrize(("batch_size", "accumulation"), [(1, 2), (2, 1)])
+def test_the_loss_is_the_mean_over_the_steps_trained_tokens(
+    config: TrainConfig,
+    tokenizer: Any,
+    run: Any,
+    tiny_base: Path,
+    batch_size: int,
+    accumulation: int,
 ) -> None:
-    """A mean over tokens in nats, not a sum and not scaled by the accumulation."""
-    config = config.model_copy(update={"max_steps": 1, "accumulation": 2})
-    steps, _ = run(config, encode_rows(tokenizer, ROWS[:4], 2048))
-    assert steps[0].loss == pytest.approx(math.log(len(tokenizer)), rel=0.02)
+    """Not a mean of the rows' means, and the same however the step is cut into passes."""
+    layout = {"max_steps": 1, "batch_size": batch_size, "accumulation": accumulation}
+    rows = encode_rows(tokenizer, ROWS[:2], 2048)
+    (step,) = run(config.model_copy(update=layout), rows)[0]
+
+    model = LlamaForCausalLM.from_pretrained(tiny_base)
+    total = 0.0
+    for row in rows.rows:
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([row.input_ids])).logits[0]
+        losses = cross_entropy(logits[:-1], torch.tensor(row.input_ids[1:]), reduction="none")
+        total += losses[torch.tensor(row.trained[1:])].sum().item()
+    assert step.loss == pytest.approx(total / rows.trained_tokens, rel=1e-4)
 
 
 def test_tokens_are_counted_without_padding(config: TrainConfig, tokenizer: Any, run: Any) -> None:
@@ -140,8 +157,8 @@ def test_a_loss_that_is_no_number_stops_the_run(
     model = load_for_training(BaseModel("tiny", str(tiny_base), "none"), config)
     with torch.no_grad():
         next(value for name, value in model.named_parameters() if "lora_B" in name).fill_(math.nan)
+    rows = encode_rows(tokenizer, ROWS, 2048)
     with pytest.raises(TrainError, match=r"the loss is nan at step 1: lower learning_rate"):
-        rows = encode_rows(tokenizer, ROWS, 2048)
         train(model, tokenizer, rows, config, tmp_path, lambda step: None)
 
 
