@@ -155,7 +155,7 @@ def test_there_is_room_for_every_expected_answer(
     tokenizer: Any, tiny_base: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = LlamaForCausalLM.from_pretrained(tiny_base)
-    held_out = cases(list(conversations("seen", 40, 0)), 30)
+    held_out = cases(list(conversations("seen", 40, 0)), 12)
     room: list[int] = []
 
     def no_answers(model: Any, tokenizer: Any, requests: Any, max_tokens: int, _: Any) -> list[str]:
