@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table
 
 from release.errors import ReleaseError
@@ -67,7 +68,7 @@ def _finetune(
 
         if profile == "auto":
             profile, reason = choose_profile()
-            console.print(f"profile {profile}: {reason}", highlight=False)
+            console.print(f"profile {profile}: {reason}", markup=False, highlight=False)
         settings = load_config(
             profile,
             file=config,
@@ -91,15 +92,15 @@ def _finetune(
         sys.stdout.write(json.dumps(_as_json(outcome, output)) + "\n")
         return
     if outcome.release is None:
-        out.print(f"Adapter: {outcome.adapter}")
-        out.print(f'Try it: infer --model {outcome.adapter} "What can you do?"')
+        _say(f"Adapter: {outcome.adapter}")
+        _say(f'Try it: infer --model {outcome.adapter} "What can you do?"')
         return
     table = Table("held-out set", "calls", "base", "tuned")
     for score in outcome.release.scores:
         table.add_row(score.set, str(score.cases), f"{score.base:.2f}", f"{score.tuned:.2f}")
     out.print(table)
-    out.print(f"{'Kept' if outcome.reused else 'Sealed'} release {outcome.release.id} in {output}")
-    out.print(f"Serve it: release promote {outcome.release.id} && make up")
+    _say(f"{'Kept' if outcome.reused else 'Sealed'} release {outcome.release.id} in {output}")
+    _say(f"Serve it: release promote {outcome.release.id} && make up")
 
 
 def _infer(
@@ -197,14 +198,24 @@ def _clear_errors(interrupted: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
+        _say_error(error)
         raise typer.Exit(2) from None
     except (TrainError, DataError, ReleaseError) as error:
-        console.print("[red]error:[/red]", str(error), markup=True, highlight=False)
+        _say_error(error)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print(f"[yellow]stopped by Ctrl-C:[/yellow] {interrupted}")
         raise typer.Exit(130) from None
+
+
+def _say(text: str) -> None:
+    """A line to read or to copy: never broken, nothing in it taken for markup."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def _say_error(error: Exception) -> None:
+    # A message may hold brackets (a pattern, a path), which are no markup.
+    console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
 
 
 def _set_up(verbose: bool) -> None:

@@ -111,9 +111,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _environment() -> dict[str, Any]:
     """Settings from TOOLSMITH_TRAIN_<SETTING>."""
     found: dict[str, Any] = {}
-    for key in TrainConfig.model_fields:
-        value = os.environ.get(f"{ENV_PREFIX}{key.upper()}")
-        if value is not None:
+    for variable, value in os.environ.items():
+        if variable.startswith(ENV_PREFIX):
+            key = variable.removeprefix(ENV_PREFIX).lower()
             found[key] = value.split(",") if key == "gguf" else value
     return found
 

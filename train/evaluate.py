@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.generate import Request, answers
 from train.messages import Conversation, ToolCall
-from train.template import encode
+from train.template import encode, prompt
 from train.toolcalls import parse_hermes
 
 SLACK = 24  # tokens of an answer beyond the longest expected one
@@ -109,12 +109,12 @@ def evaluate(
     certain = _written_greedily(model, tokenizer, held_out)
     on_done(len(certain))
     open_cases = [case for case in held_out if case not in certain]
-    lengths = [len(tokenizer.encode(repr(case.expected))) for case in open_cases]
+    lengths = [_length(tokenizer, case) for case in open_cases]
     texts = answers(
         model,
         tokenizer,
         [case.request for case in open_cases],
-        # Room for the same calls written more loosely; what is longer is something else.
+        # Room for text before the calls or looser spacing; what is longer is something else.
         max(lengths, default=0) + SLACK,
         lambda done: on_done(len(certain) + done),
     )
@@ -126,6 +126,12 @@ def evaluate(
         names=rest.names + len(certain),
         well_formed=rest.well_formed + len(certain),
     )
+
+
+def _length(tokenizer: PreTrainedTokenizerBase, case: Case) -> int:
+    """Tokens of the expected turn as the template writes it, and a few for its marks."""
+    text = prompt(tokenizer, [case.conversation.messages[case.turn]], ())
+    return len(tokenizer.encode(text, add_special_tokens=False))
 
 
 def _written_greedily(

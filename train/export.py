@@ -24,7 +24,8 @@ CONVERTER_TYPES = {"F16": "f16", "Q8_0": "q8_0"}
 
 def save_adapter(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write the LoRA adapter, with the tokenizer and template that it was trained with."""
-    model.save_pretrained(folder)
+    # The vocabulary is the base's own; without this, PEFT would ask the hub for its size.
+    model.save_pretrained(folder, save_embedding_layers=False)
     # PEFT leaves a model card full of placeholders.
     (folder / "README.md").unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
@@ -122,11 +123,15 @@ def _quantizer(llama_cpp: Path) -> Path:
 
 
 def _run(command: list[str], target: Path) -> None:
+    tool = Path(command[1] if command[0] == sys.executable else command[0]).name
     # The converter takes its own copy of gguf-py, which lies beside it.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    except OSError as error:
+        raise TrainError(f"{command[0]} cannot be started: {error.strerror}") from error
     if done.returncode != 0 or not target.is_file():
         target.unlink(missing_ok=True)
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise TrainError(f"{Path(command[0]).name} could not write {target.name}:\n{tail}")
+        raise TrainError(f"{tool} could not write {target.name}:\n{tail}")
     log.debug("wrote %s", target)

@@ -59,6 +59,7 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     """
     if config.merge:
         export.check_gguf_tools(config, places.llama_cpp)
+    places.cache.mkdir(parents=True, exist_ok=True)
     with report.stage("Rows") as stage:
         rows = load_rows(config, places.cache / "rejects.jsonl")
         sets = {name: cases(held, config.eval_cases) for name, held in rows.held_out.items()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
@@ -28,7 +29,11 @@ class Reporter:
             yield stage
         self.seconds[name] = time.monotonic() - started
         note = f": {stage.note}" if stage.note else ""
-        self.console.print(f"{name}{note} [dim]({self.seconds[name]:.1f} s)[/dim]", highlight=False)
+        self.console.print(
+            f"{escape(name + note)} [dim]({self.seconds[name]:.1f} s)[/dim]",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 class Stage:
@@ -59,7 +64,9 @@ class Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        # Stopping a bar that was never shown would leave an empty line.
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     @property
     def elapsed(self) -> float:
@@ -79,5 +86,7 @@ class Stage:
             self._said = now
             left = self.elapsed / max(done, 1) * (self.total - done)
             self.console.print(
-                f"{self.name}: {done}/{self.total} {detail} ETA {left:.0f} s", highlight=False
+                f"{escape(self.name)}: {done}/{self.total} {escape(detail)} ETA {left:.0f} s",
+                highlight=False,
+                soft_wrap=True,
             )

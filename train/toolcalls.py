@@ -31,7 +31,7 @@ def parse_hermes(text: str) -> Answer:
         try:
             raw = json.loads(closed or open_end)
             calls.append(ToolCall(name=raw["name"], arguments=raw["arguments"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             well_formed = False
     content = text.split("<tool_call>", 1)[0].strip()
     return Answer(content, tuple(calls), well_formed)

@@ -108,10 +108,11 @@ def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
         target_modules=_linear_names(model),
         layers_to_transform=list(range(config.lora_skip_layers, layers)),
         task_type="CAUSAL_LM",
-        base_model_name_or_path=config.base,
     )
     peft_model = get_peft_model(model, adapter)
     assert isinstance(peft_model, PeftModel)
+    # PEFT writes down the folder that the base was loaded from: a cache that others do not have.
+    adapter.base_model_name_or_path = config.base
     return peft_model
 
 
@@ -161,6 +162,8 @@ def train(
             gradient_checkpointing=False,
             bf16=torch.cuda.is_available(),
             logging_steps=1,
+            # By default the trainer logs 0 for a loss that is not a number, and trains on.
+            logging_nan_inf_filter=False,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
