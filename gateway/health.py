@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +19,7 @@ from typing import Self
 
 import httpx
 
-from gateway.config import Engine, EngineName, GatewayConfig, Timeouts
+from gateway.config import ENGINE_KEY, Engine, EngineName, GatewayConfig, Timeouts
 from release.manifest import ID_PATTERN
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,12 @@ class Prober:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._client = httpx.AsyncClient(trust_env=False, timeout=self._limits.health_s)
+        key = os.environ.get(ENGINE_KEY)
+        self._client = httpx.AsyncClient(
+            trust_env=False,
+            timeout=self._limits.health_s,
+            headers={"authorization": f"Bearer {key}"} if key else None,
+        )
         self._tasks = [asyncio.create_task(self._watch(one)) for one in self.engines.values()]
         return self
 

@@ -34,7 +34,11 @@ class Gateway:
         ]
         self.program = Program(
             argv=(_interpreter(settings.gateway_python), "-m", "gateway", *arguments),
-            env={"TOOLSMITH_ENGINE_KEY": settings.secret_engine_key()},
+            env={
+                "TOOLSMITH_ENGINE_KEY": settings.secret_engine_key(),
+                # Its environment holds no copy of this project.
+                "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            },
             url=url_of(settings.host, settings.gateway_port),
             release=source.manifest.id,
             # It drains by itself; longer than that it may not hang.

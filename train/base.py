@@ -8,13 +8,19 @@ import json
 import logging
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from train.errors import TrainError
 
@@ -47,10 +53,41 @@ def resolve_base(name: str, revision: str, cache: Path) -> BaseModel:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise TrainError(f"{folder} holds no config.json: it is not a saved model")
-        return BaseModel(name, str(folder), _hash_file(folder / "config.json"))
+        weights = sorted(folder.glob("*.safetensors"))
+        state = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in weights]
+        content = f"{_hash_file(folder / 'config.json')}{state}".encode()
+        return BaseModel(name, str(folder), hashlib.sha256(content).hexdigest()[:16])
     if name.startswith((".", "/", "~")):
         raise TrainError(f"base model {name}: no such folder")
     return BaseModel(name, name, revision)
+
+
+def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
+    """The base's tokenizer.
+
+    Raises:
+        TrainError: it cannot be found or loaded.
+    """
+    local = Path(base.source).is_dir()
+    try:
+        return AutoTokenizer.from_pretrained(base.source, revision=None if local else base.revision)
+    except (OSError, ValueError) as error:
+        raise TrainError(f"base model {base.name} cannot be loaded: {error}") from error
+
+
+def load_weights(base: BaseModel, dtype: torch.dtype) -> Any:
+    """The base as a transformers model.
+
+    Raises:
+        TrainError: it cannot be found or loaded.
+    """
+    local = Path(base.source).is_dir()
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            base.source, revision=None if local else base.revision, dtype=dtype
+        )
+    except (OSError, ValueError) as error:
+        raise TrainError(f"base model {base.name} cannot be loaded: {error}") from error
 
 
 def prepare_embedded(cache: Path) -> BaseModel:
@@ -65,6 +102,7 @@ def prepare_embedded(cache: Path) -> BaseModel:
     if not target.is_dir():
         log.info("preparing the embedded base model in %s", target)
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         scratch = Path(tempfile.mkdtemp(prefix=".preparing-", dir=target.parent))
         try:
             _dequantize(package, scratch)
@@ -73,6 +111,13 @@ def prepare_embedded(cache: Path) -> BaseModel:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return BaseModel("SmolLM2-135M-Instruct", str(target), revision)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run left half-prepared more than an hour ago."""
+    for left in folder.glob(".preparing-*"):
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _dequantize(package: Path, target: Path) -> None:

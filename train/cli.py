@@ -20,10 +20,13 @@ from rich.table import Table
 from release.errors import ReleaseError
 from release.store import ReleaseStore
 from train.errors import ConfigError, TrainError
+from train.hardware import choose_profile, wait_policy
 
 # Everything but results goes to stderr, so that --json can be piped.
 console = Console(stderr=True)
 out = Console()
+
+_ROOT = Path(__file__).resolve().parent.parent
 
 Store = Annotated[
     Path, typer.Option("--output", "-o", envvar="TOOLSMITH_STORE", help="The release store.")
@@ -64,7 +67,6 @@ def _finetune(
     _set_up(verbose)
     with _clear_errors("nothing was sealed"):
         from train.config import load_config
-        from train.hardware import choose_profile
 
         if profile == "auto":
             profile, reason = choose_profile()
@@ -86,7 +88,7 @@ def _finetune(
         from train.pipeline import Places, run
         from train.progress import Reporter
 
-        places = Places(output, cache, llama_cpp_folder(cache))
+        places = Places(output, cache, llama_cpp_folder())
         outcome = run(settings, places, Reporter(console), reuse=reuse)
     if json_output:
         sys.stdout.write(json.dumps(_as_json(outcome, output)) + "\n")
@@ -152,9 +154,9 @@ def _infer(
             out.print()
 
 
-def llama_cpp_folder(cache: Path) -> Path:
+def llama_cpp_folder() -> Path:
     """Where `make setup` puts llama.cpp's converter and `make quantizer` its binaries."""
-    return Path(os.environ.get("TOOLSMITH_LLAMA_CPP", cache / "llama.cpp"))
+    return Path(os.environ.get("TOOLSMITH_LLAMA_CPP", _ROOT / ".cache" / "llama.cpp"))
 
 
 def _model_folder(model: str, part: str, store: Path) -> Path:
@@ -219,9 +221,8 @@ def _say_error(error: Exception) -> None:
 
 
 def _set_up(verbose: bool) -> None:
-    # OpenMP's threads spin while they wait; beside any other busy process that makes a training
-    # step many times slower. It must be set before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # It must be set before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", wait_policy())
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(message)s",

@@ -58,7 +58,9 @@ class TrainConfig(BaseModel):
     seed: int = Field(42, ge=0, description="of data, order and adapter")
     merge: bool = Field(True, description="merge and seal a release; false keeps the adapter only")
     merged_dtype: Literal["float16", "bfloat16"] = Field("bfloat16", description="of merged/")
-    gguf: tuple[Quantization, ...] = Field(("Q4_K_M", "Q8_0"), description="GGUF files to write")
+    gguf: tuple[Quantization, ...] = Field(
+        ("Q4_K_M", "Q8_0"), min_length=1, description="GGUF files to write"
+    )
 
 
 def profiles() -> list[str]:

@@ -13,9 +13,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.generate import Request, answers
-from train.messages import Conversation, ToolCall
+from train.messages import Conversation, Message, ToolCall
 from train.template import encode, prompt
-from train.toolcalls import parse_hermes
+from train.toolcalls import CALL_BEGINS, parse_hermes
 
 SLACK = 24  # tokens of an answer beyond the longest expected one
 
@@ -33,9 +33,14 @@ class Case:
         return Request(self.conversation.messages[: self.turn], self.conversation.tools)
 
     @property
+    def message(self) -> Message:
+        """The turn itself."""
+        return self.conversation.messages[self.turn]
+
+    @property
     def expected(self) -> tuple[ToolCall, ...]:
         """The calls that it makes."""
-        return self.conversation.messages[self.turn].tool_calls
+        return self.message.tool_calls
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,8 @@ def evaluate(
         # Room for text before the calls or looser spacing; what is longer is something else.
         max(lengths, default=0) + SLACK,
         lambda done: on_done(len(certain) + done),
+        # Where every expected turn is calls alone, one that begins otherwise is wrong already.
+        "" if any(case.message.content for case in open_cases) else CALL_BEGINS,
     )
     rest = score(open_cases, texts)
     return replace(

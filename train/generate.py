@@ -14,10 +14,12 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 from transformers.generation.streamers import BaseStreamer
 
-from train.base import resolve_base
+from train.base import load_weights, resolve_base
 from train.errors import TrainError
 from train.messages import Message, Tool
 from train.template import prompt
@@ -44,9 +46,9 @@ def load_for_inference(
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
         if (folder / "adapter_config.json").is_file():
-            named = PeftConfig.from_pretrained(folder).base_model_name_or_path
-            base = resolve_base(str(named), "main", cache)
-            model = AutoModelForCausalLM.from_pretrained(base.source, dtype=dtype)
+            named = PeftConfig.from_pretrained(folder)
+            base = resolve_base(str(named.base_model_name_or_path), named.revision or "main", cache)
+            model = load_weights(base, dtype)
             loaded: PreTrainedModel | PeftModel = PeftModel.from_pretrained(model, folder)
         elif (folder / "config.json").is_file():
             loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
@@ -67,10 +69,12 @@ def answers(
     requests: Sequence[Request],
     max_tokens: int,
     on_done: Callable[[int], None] = lambda count: None,
+    must_begin: str = "",
 ) -> list[str]:
     """Greedy answers in the order of the requests, special tokens removed.
 
-    Requests of like length share a batch. `on_done` gets the number finished after each.
+    Requests of like length share a batch. `on_done` gets the number finished after each. An answer
+    that does not begin with `must_begin` is not completed.
     """
     prompts = [prompt(tokenizer, request.messages, request.tools) for request in requests]
     encoded = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
@@ -89,6 +93,9 @@ def answers(
                 do_sample=False,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
+                stopping_criteria=StoppingCriteriaList(
+                    [_BeginsOtherwise(tokenizer, padded["input_ids"].shape[1], must_begin)]
+                ),
             )
         for index, row in zip(batch, generated, strict=True):
             new = row[padded["input_ids"].shape[1] :]
@@ -119,6 +126,25 @@ def stream(
         )
     new = generated[0][inputs["input_ids"].shape[1] :]
     return str(tokenizer.decode(new, skip_special_tokens=True))
+
+
+class _BeginsOtherwise(StoppingCriteria):
+    """Ends the rows of a batch whose answer does not begin as it must."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: int, begin: str) -> None:
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.begin = begin
+        self.needed = len(tokenizer(begin, add_special_tokens=False)["input_ids"])
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> Any:
+        """One flag a row, asked for after each token; (batch, tokens) → (batch,)."""
+        new = input_ids[:, self.prompt :]
+        if not self.begin or new.shape[1] < self.needed:
+            return torch.zeros(len(new), dtype=torch.bool, device=new.device)
+        texts = self.tokenizer.batch_decode(new[:, : self.needed + 2])
+        wrong = [not text.lstrip().startswith(self.begin[: len(text.lstrip())]) for text in texts]
+        return torch.tensor(wrong, dtype=torch.bool, device=new.device)
 
 
 class _Pieces(BaseStreamer):

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from release.manifest import Base, Draft, Manifest, Score, Served
 from release.store import ReleaseStore
 from train import export
-from train.base import BaseModel, resolve_base
+from train.base import BaseModel, load_tokenizer, resolve_base
 from train.config import TrainConfig
 from train.data import Rows, load_rows
 from train.evaluate import Case, Evaluation, cases, evaluate
+from train.generate import load_for_inference
 from train.progress import Reporter
 from train.template import KNOWN, Template
 from train.training import EncodedRows, Step, encode_rows, load_for_training, train
@@ -75,7 +76,7 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     if reuse and config.merge and (found_release := _find(places.store, fingerprint)):
         return Outcome(found_release, None, True, report.seconds, None)
     with report.stage("Tokens") as stage:
-        tokenizer = AutoTokenizer.from_pretrained(base.source)
+        tokenizer = load_tokenizer(base)
         export.set_template(tokenizer, template)
         encoded = encode_rows(tokenizer, rows.train, config.sequence_length)
         stage.note = (
@@ -86,6 +87,7 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     key = f"{base.name}/{base.revision}/{template.sha256}"
     before = _base_scores(model, tokenizer, sets, places.cache, key, report)
     steps = _train(model, tokenizer, encoded, config, report)
+    model = _at_full_precision(model, tokenizer, places.cache)
     # Merged for the time being: every layer then costs one matrix product, not three.
     model.merge_adapter()
     after = {name: _evaluate(model, tokenizer, sets[name], name, report) for name in sets}
@@ -170,6 +172,17 @@ def _train(
             f"{steps[-1].tokens / stage.elapsed:.0f} tokens/s"
         )
     return steps
+
+
+def _at_full_precision(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, cache: Path
+) -> PeftModel:
+    """The adapter on the base as it is: training may have rounded the frozen weights."""
+    with tempfile.TemporaryDirectory(prefix="toolsmith-") as scratch:
+        export.save_adapter(model, tokenizer, Path(scratch))
+        loaded, _ = load_for_inference(Path(scratch), cache)
+    assert isinstance(loaded, PeftModel)
+    return loaded
 
 
 def _mean_loss(steps: Sequence[Step]) -> float:

@@ -25,11 +25,16 @@ def read_tools(path: Path) -> tuple[Tool, ...]:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TrainError(f"tools file {path} cannot be read as JSON: {error}") from error
+    if isinstance(entries, dict):
+        entries = [entries]
     if not isinstance(entries, list):
         raise TrainError(f"tools file {path} must hold a list of functions")
     tools = []
     for number, entry in enumerate(entries, 1):
         function = entry.get("function", entry) if isinstance(entry, dict) else entry
+        if isinstance(function, dict):
+            # The template shows these three; OpenAI's `strict` and the like mean nothing to it.
+            function = {key: function[key] for key in Tool.model_fields if key in function}
         try:
             tools.append(Tool.model_validate(function))
         except ValidationError as error:

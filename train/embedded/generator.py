@@ -28,6 +28,7 @@ from train.embedded.schema import (
 from train.messages import Conversation, Message, Tool, ToolCall
 
 Split = Literal["train", "seen", "unseen"]
+HELD_OUT_ASK = 1  # which wording of each function the held-out rows use
 BY_NAME = {function.name: function for function in FUNCTIONS}
 _OPTIONAL = re.compile(r"\[([^\]]*)\]")
 _SLOT = re.compile(r"\{([a-z_.]+)\}")
@@ -57,15 +58,17 @@ class _Writer:
         ]
         self.messages: list[Message] = []
         self.names: dict[str, Names] = {}
+        self.done: set[str] = set()
 
     def conversation(self) -> Conversation:
         """One conversation: its tools, then two or three exchanges about them."""
         if not self.held_out and self.rng.random() < 0.03:
             self._small_talk(phrases.QUESTIONS)
             return Conversation(messages=tuple(self.messages))
-        offered = self._offered(self.rng.choice((1, 1, 1, 2, 2, 3)))
+        offered = self._offered(self.rng.choice((1, 1, 1, 1, 2, 2, 3)))
         chain = self._chain_of(offered)
-        for number in range(self.rng.choice((2, 3))):
+        # Short held-out rows: earlier calls in the context would show even the base how to call.
+        for number in range(self.rng.choice((1, 1, 2) if self.held_out else (2, 3))):
             self._exchange(offered, chain if number == 0 else None)
         if self.rng.random() < 0.15:
             self._small_talk(phrases.SMALL_TALK)
@@ -129,7 +132,14 @@ class _Writer:
     # --- exchanges ---
 
     def _single(self, function: Function) -> None:
-        arguments = self._arguments(function)
+        if function.params:
+            arguments = self._arguments(function)
+        elif function.name in self.done:
+            # Nothing could be asked in another way: a repetition would teach, and test, copying.
+            self._small_talk(phrases.SMALL_TALK)
+            return
+        else:
+            arguments = {}
         self._user(self._ask(function, arguments))
         self._call_and_answer(function, arguments)
 
@@ -215,6 +225,7 @@ class _Writer:
         self.messages.append(Message(role="assistant", content=content))
 
     def _calls(self, calls: Sequence[tuple[Function, dict[str, Any]]]) -> None:
+        self.done |= {function.name for function, _ in calls}
         named = tuple(
             ToolCall(name=names.function, arguments=names.arguments(arguments))
             for names, arguments in ((self._named(f), values) for f, values in calls)
@@ -227,7 +238,8 @@ class _Writer:
     # --- wordings and values ---
 
     def _ask(self, function: Function, arguments: dict[str, Any]) -> str:
-        wording = function.asks[-1] if self.held_out else self.rng.choice(function.asks[:-1])
+        kept = [ask for i, ask in enumerate(function.asks) if (i == HELD_OUT_ASK) == self.held_out]
+        wording = self.rng.choice(kept)
         opener = self._pick(phrases.OPENERS)
         filled = _fill(wording, arguments)
         if opener.endswith(", ") and not wording.startswith(("{", "I ", "I'", "[")):
@@ -258,7 +270,7 @@ class _Writer:
         return values
 
     def _chosen(self, param: Param) -> bool:
-        return not param.optional or self.rng.random() < 0.5
+        return not param.optional or self.rng.random() < 0.35
 
     def _value(self, param: Param) -> Any:
         if param.kind == "boolean":

@@ -67,7 +67,7 @@ class Names:
 
 def other_names(function: Function, rng: random.Random) -> Names:
     """Names for one conversation: mostly the catalogue's own."""
-    if rng.random() < 0.6:
+    if rng.random() < 0.75:
         return Names(function.name)
     words = function.name.split("_")
     words[0] = rng.choice((words[0], *VERBS.get(words[0], ())))
