@@ -45,8 +45,8 @@ class TrainConfig(BaseModel):
     lora_r: int = Field(16, ge=1, description="rank of the adapter")
     lora_alpha: int = Field(32, ge=1, description="scale of the adapter, over its rank")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside the adapter")
-    lora_skip_layers: int = Field(
-        0, ge=0, description="lowest layers left as they are; they then need no backward pass"
+    lora_skip_share: float = Field(
+        0, ge=0, lt=1, description="share of the lowest layers left as they are: no backward pass"
     )
     learning_rate: float = Field(2e-4, gt=0, description="peak, after warm-up")
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of steps of warm-up")

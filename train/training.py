@@ -94,15 +94,13 @@ def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
     fast = torch.cuda.is_available() or cpu_has_bfloat16()
     model = load_weights(base, torch.bfloat16 if fast else torch.float32)
     layers = model.config.num_hidden_layers
-    if config.lora_skip_layers >= layers:
-        raise TrainError(f"lora_skip_layers must be below {layers}, the layers of {base.name}")
     torch.manual_seed(config.seed)
     adapter = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=_linear_names(model),
-        layers_to_transform=list(range(config.lora_skip_layers, layers)),
+        layers_to_transform=list(range(int(config.lora_skip_share * layers), layers)),
         task_type="CAUSAL_LM",
     )
     peft_model = get_peft_model(model, adapter)

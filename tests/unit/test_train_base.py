@@ -108,7 +108,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_local_folder_is_its_own_source(tiny_base: Path, tmp_path: Path) -> None:
     found = resolve_base(str(tiny_base), "main", tmp_path)
     assert found.source == str(tiny_base)
-    assert len(found.revision) == 64
+    assert len(found.revision) == 16
     assert list(tmp_path.iterdir()) == []
 
 

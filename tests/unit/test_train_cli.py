@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
     # The command sets up logging; the next test has its own stderr.
-    monkeypatch.setattr(cli, "_set_up_logging", lambda verbose: None)
+    monkeypatch.setattr(cli, "_set_up", lambda verbose: None)
 
     def run(command: str, *arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", [command, *map(str, arguments)])

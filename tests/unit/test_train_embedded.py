@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from train.embedded import phrases
-from train.embedded.generator import Split, conversations
+from train.embedded.generator import HELD_OUT_ASK, Split, conversations
 from train.embedded.schema import CHAINS, FUNCTIONS, POOLS, UNSEEN_DOMAINS, Param
 from train.glaive import parse_row, write_row
 from train.messages import Conversation, Message
@@ -96,7 +96,7 @@ def test_other_names_never_make_two_of_a_kind(made: dict[Split, list[Conversatio
 
 def _held_out_wordings() -> list[re.Pattern[str]]:
     """The held-out wordings, as patterns that match a user's turn and nothing looser."""
-    wordings = [(f.asks[-1], f.params) for f in FUNCTIONS]
+    wordings = [(f.asks[HELD_OUT_ASK], f.params) for f in FUNCTIONS]
     by_name = {function.name: function.params for function in FUNCTIONS}
     wordings += [(c.asks[-1], by_name[c.first] + by_name[c.second]) for c in CHAINS]
     found = []

@@ -158,7 +158,7 @@ def test_there_is_room_for_every_expected_answer(
     held_out = cases(list(conversations("seen", 40, 0)), 12)
     room: list[int] = []
 
-    def no_answers(model: Any, tokenizer: Any, requests: Any, max_tokens: int, _: Any) -> list[str]:
+    def no_answers(_: Any, __: Any, requests: Any, max_tokens: int, *___: Any) -> list[str]:
         room.append(max_tokens)
         return [""] * len(requests)
 

@@ -1,9 +1,9 @@
 """The embedded data set: seeded conversations to write in Glaive v2's raw layout.
 
-A conversation offers a few functions and strings together three to five exchanges: one call,
-parallel calls, a chain, a missing argument, an error, a refusal, small talk. Three splits share no
-wording and no pooled value: `train`, `seen` (the functions of training) and `unseen` (functions
-never trained on).
+A conversation offers a few functions and strings together a few exchanges: one call, parallel
+calls, a chain, a missing argument, an error, a refusal, small talk. Three splits share no wording
+of a full request and no pooled value: `train`, `seen` (the functions of training) and `unseen`
+(functions never trained on).
 """
 
 from __future__ import annotations
