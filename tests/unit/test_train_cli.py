@@ -136,7 +136,10 @@ def test_too_many_broken_rows_stop_the_run_and_are_shown(
     assert len((tmp_path / ".cache/rejects.jsonl").read_text().splitlines()) == 6
 
 
-def test_missing_converter_is_told_at_once(run: Run, settings: Path) -> None:
+def test_missing_converter_is_told_at_once(
+    run: Run, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOOLSMITH_LLAMA_CPP", str(tmp_path / "nothing"))
     ran = run("finetune", "--config", settings)
     assert ran.code == 1
     assert "run `make setup`" in ran.err

@@ -29,7 +29,8 @@ def config(tiny_base: Path) -> TrainConfig:
 @pytest.fixture
 def tuned(tiny_base: Path, config: TrainConfig) -> PeftModel:
     """An adapter that does something: a fresh one is zero."""
-    model = load_for_training(BaseModel("tiny", str(tiny_base), "none"), config)
+    # As the pipeline does: a CPU with bfloat16 trains on rounded weights, and exports exact ones.
+    model = load_for_training(BaseModel("tiny", str(tiny_base), "none"), config).float()
     torch.manual_seed(1)
     with torch.no_grad():
         for name, value in model.named_parameters():
