@@ -27,10 +27,11 @@ def config(tiny_base: Path) -> TrainConfig:
 
 
 @pytest.fixture
-def tuned(tiny_base: Path, config: TrainConfig) -> PeftModel:
+def tuned(tiny_base: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> PeftModel:
     """An adapter that does something: a fresh one is zero."""
-    # As the pipeline does: a CPU with bfloat16 trains on rounded weights, and exports exact ones.
-    model = load_for_training(BaseModel("tiny", str(tiny_base), "none"), config).float()
+    # The pipeline exports at full precision, also where the CPU trains on rounded weights.
+    monkeypatch.setattr("train.training.cpu_has_bfloat16", lambda: False)
+    model = load_for_training(BaseModel("tiny", str(tiny_base), "none"), config)
     torch.manual_seed(1)
     with torch.no_grad():
         for name, value in model.named_parameters():
