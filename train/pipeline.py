@@ -20,7 +20,7 @@ from release.store import ReleaseStore
 from train import export
 from train.base import BaseModel, load_tokenizer, resolve_base
 from train.config import TrainConfig
-from train.data import Rows, load_rows
+from train.data.rows import Rows, load_rows
 from train.evaluate import Case, Evaluation, cases, evaluate
 from train.generate import load_for_inference
 from train.progress import Reporter
