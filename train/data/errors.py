@@ -8,29 +8,53 @@ from typing import Literal, get_args
 from train.errors import TrainError
 
 Reason = Literal[
-    "encoding",  # the line is not UTF-8
-    "json",  # the line is not JSON
-    "not-an-object",  # JSON, but not an object with named columns
-    "columns",  # a column is missing, of the wrong type, or not valid Unicode
-    "functions",  # the functions are not readable as objects with a name and a JSON Schema
-    "turns",  # text before the first turn, or a turn of a role that is not known
-    "unterminated",  # an end mark inside a turn: two turns were glued together
-    "call",  # a call without a name, or without a JSON object as arguments
-    "results",  # a result names a call that was not made
-    "unsupported",  # images, weights and other things that a conversation here cannot hold
-    "nothing-to-learn",  # no assistant turn
-    "inexpressible",  # only from writing: the layout cannot hold this conversation
+    "encoding",
+    "json",
+    "not-an-object",
+    "columns",
+    "functions",
+    "turns",
+    "unterminated",
+    "call",
+    "results",
+    "unsupported",
+    "nothing-to-learn",
+    "inexpressible",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
-DoubtKind = Literal[
-    "unknown-function",  # a call to a function that the row does not offer
-    "results",  # calls and results are not paired
-    "repeated-role",  # two turns of the user, or two of the assistant, in a row
-    "empty-turn",  # a user or an assistant who says nothing
-    "cut-off",  # the end mark of the last turn is missing: its text may be incomplete
-]
+DoubtKind = Literal["unknown-function", "results", "repeated-role", "empty-turn", "cut-off"]
 DOUBTS: tuple[DoubtKind, ...] = get_args(DoubtKind)
+
+REASON_MEANS: dict[Reason, str] = {
+    "encoding": "The line is not UTF-8: its text cannot be known.",
+    "json": "The line is not one JSON value.",
+    "not-an-object": "The row is JSON, but not an object with named columns.",
+    "columns": "A column of the layout is missing, of another type, or no valid Unicode.",
+    "functions": "The functions are not objects with a name and parameters that are a JSON Schema "
+    "of type object (or a flat map of parameters): what the model is offered is not known.",
+    "turns": "Text before the first turn, or a turn of a role that the layout does not have: who "
+    "speaks is not known.",
+    "unterminated": "An end mark inside a turn: two turns were glued together, or text was lost.",
+    "call": "A call without a name, or whose arguments are no JSON object, or text after a call: "
+    "what would be served is not known.",
+    "results": "A result names a call that was not made, or that has a result already.",
+    "unsupported": "Images, audio, custom tools, or messages that are marked as not to be trained: "
+    "dropping them would change what the row teaches.",
+    "nothing-to-learn": "The row has no assistant turn.",
+    "inexpressible": "Only when writing: the layout cannot hold this conversation.",
+}
+DOUBT_MEANS: dict[DoubtKind, str] = {
+    "unknown-function": "A call to a function that the row does not offer: it would teach "
+    "inventing functions.",
+    "results": "Calls and results are not paired: it would teach answering without a result, or "
+    "reading one that nobody asked for. (A row may end with its calls.)",
+    "repeated-role": "Two turns of the user or of the assistant in a row: no server asks the model "
+    "to go on after its own end mark.",
+    "empty-turn": "A user or an assistant who says nothing.",
+    "cut-off": "The last turn lacks its end mark: the text may be incomplete, and the model would "
+    "learn to stop there.",
+}
 
 
 class DataError(TrainError):
