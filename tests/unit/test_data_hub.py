@@ -57,22 +57,22 @@ def test_parquet_is_the_same_data(tmp_path: Path, expected: tuple[Any, ...]) -> 
 
 def test_a_field_that_only_other_rows_have_is_not_there(tmp_path: Path) -> None:
     """A table gives every record all fields of all records."""
+    user, answer = {"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}
     call = {"id": "1", "function": {"name": "f", "arguments": '{"a": null}'}}
-    rows = [
-        {"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]},
+    takes_a = {"type": "object", "properties": {"a": {"type": "string"}}}
+    takes_b = {"type": "object", "properties": {"b": {"type": "string"}}}
+    rows: list[dict[str, Any]] = [
+        {"messages": [user, answer], "tools": None},
         {
-            "messages": [{"role": "user", "content": "u"}, {"role": "assistant", "tool_calls": [call]}],
-            "tools": [{"name": "f", "parameters": {"type": "object", "properties": {"a": {}}}}],
+            "messages": [user, {"role": "assistant", "tool_calls": [call]}],
+            "tools": [{"name": "f", "parameters": takes_a}],
         },
-        {
-            "messages": [{"role": "assistant", "content": "a"}],
-            "tools": [{"name": "g", "parameters": {"type": "object", "properties": {"b": {"x": 1}}}}],
-        },
-    ]  # fmt: skip
+        {"messages": [answer], "tools": [{"name": "g", "parameters": takes_b}]},
+    ]
     path = parquet(tmp_path / "rows.parquet", rows)
     loaded = load(path)
     assert loaded.conversations[1].messages[1].tool_calls[0].arguments == {"a": None}
-    assert loaded.conversations[2].tools[0].parameters["properties"] == {"b": {"x": 1}}
+    assert loaded.conversations[2].tools[0].parameters == takes_b
     assert not any(row.doubts for row in loaded.rows)
 
 

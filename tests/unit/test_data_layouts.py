@@ -302,7 +302,8 @@ HERMES_3 = (
     "Don't make assumptions about what values to plug into functions. Here are the available "
     "tools: <tools> {tools} </tools> Use the following pydantic model json schema for each tool "
     'call you will make: {{"properties": {{"arguments": {{"title": "Arguments", "type": '
-    '"object"}}, "name": {{"title": "Name", "type": "string"}}}}, "required": ["arguments", "name"], "title": '
+    '"object"}}, "name": {{"title": "Name", "type": "string"}}}}, "required": ["arguments", '
+    '"name"], "title": '
     '"FunctionCall", "type": "object"}} For each function call return a json object with function '
     "name and arguments within <tool_call></tool_call> XML tags as follows:\n<tool_call>\n"
     '{{"arguments": <args-dict>, "name": <function-name>}}\n</tool_call>'

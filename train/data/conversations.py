@@ -64,7 +64,7 @@ def system_column(row: Mapping[str, Any]) -> str:
 
 def unicode(text: str, where: str) -> str:
     """The text, if it can be encoded at all. Raises RowError."""
-    if not text.isascii() and not is_unicode(text):
+    if not is_unicode(text):
         raise RowError("columns", f"{where} holds half of a surrogate pair")
     return text
 

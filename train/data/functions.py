@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from train.data.errors import RowError, short
-from train.data.strict_json import check, decode_at
+from train.data.strict_json import check, decode_at, is_unicode
 from train.messages import Tool
 
 _BETWEEN = re.compile(r"[\s,]*")
@@ -34,6 +34,8 @@ _GENERIC = re.compile(r"(?P<outer>\w+)\s*\[(?P<inner>.*)\]", re.DOTALL)
 
 def tools_in_text(text: str) -> tuple[Tool, ...]:
     """Functions that stand one after the other as JSON objects, or as one list. Raises RowError."""
+    if not is_unicode(text):
+        raise RowError("functions", "the functions hold half of a surrogate pair")
     return tools(_values(text))
 
 

@@ -16,7 +16,10 @@ BLANK = " \t\r\n"  # JSON's white space
 
 
 def decode_at(text: str, at: int) -> tuple[Any, int]:
-    """The JSON value that starts at `at`, and where it ends. Raises ValueError."""
+    """The JSON value that starts at `at`, and where it ends; the text must be valid Unicode.
+
+    Raises ValueError.
+    """
     value, end = _read(_STRICT, text, at)
     # Counting brackets is cheap and settles nearly every row without a walk.
     brackets = text.count("{", at, end) + text.count("[", at, end)
@@ -29,6 +32,8 @@ def decode_at(text: str, at: int) -> tuple[Any, int]:
 
 def decode(text: str) -> Any:
     """The JSON value that is the whole text. Raises ValueError."""
+    if not is_unicode(text):
+        raise ValueError("holds half of a surrogate pair")
     start = len(text) - len(text.lstrip(BLANK))
     value, end = decode_at(text, start)
     if text[end:].strip(BLANK):
@@ -51,6 +56,8 @@ def check(value: Any) -> None:
 
 def is_unicode(text: str) -> bool:
     """Whether the text can be encoded at all (a lone half of a surrogate pair cannot)."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -77,7 +84,7 @@ def _deeper_than(value: Any, levels: int) -> bool:
 
 def _check(value: Any, levels: int) -> None:
     if isinstance(value, str):
-        if not value.isascii() and not is_unicode(value):
+        if not is_unicode(value):
             raise ValueError("holds half of a surrogate pair")
     elif isinstance(value, dict | list):
         if levels == 0:
