@@ -102,6 +102,11 @@ def test_the_reports_show_the_run(made: dict[str, Any], folder: Path) -> None:
     reports = ReleaseStore(folder / "models").path(made["release"]) / "reports"
     curve = [json.loads(line) for line in (reports / "training.jsonl").read_text().splitlines()]
     assert [step["step"] for step in curve] == [1, 2]
+    data = json.loads((reports / "data.json").read_text(encoding="utf-8"))
+    assert data["rows"]["parts"]["train"] == data["tokens"]["rows"] + data["tokens"]["too_long"]
+    assert 0 < data["tokens"]["trained"] < data["tokens"]["total"]
+    assert sum(data["kinds"].values()) == sum(data["rows"]["parts"].values())
+    assert (reports / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     evaluation = json.loads((reports / "evaluation.json").read_text(encoding="utf-8"))
     assert {name: found["cases"] for name, found in evaluation.items()} == {"seen": 3, "unseen": 3}
 
