@@ -222,11 +222,9 @@ def _plain(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     """What the template writes as structure: its special tokens and the ones that end a text."""
-    marks = {
-        token
-        for token in tokenizer.all_special_tokens
-        if token in tokenizer.chat_template or token in (tokenizer.bos_token, tokenizer.eos_token)
-    }
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    marks = {token for token in special if token in tokenizer.chat_template}
+    marks |= {token for token in (tokenizer.bos_token, tokenizer.eos_token) if token}
     # Longest first: of two marks at one place the tokenizer takes the longer.
     ordered = sorted(marks, key=lambda mark: (-len(mark), mark))
     return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
