@@ -139,6 +139,19 @@ def test_a_leak_is_measured(tiny_base: Path, blind: str) -> None:
     assert leak(model_of(tiny_base, blind)) > 10 * LEAK
 
 
+@pytest.mark.parametrize("spoiled", ["attention_mask", "use_cache"])
+def test_a_mask_or_a_cache_makes_packed_rows_leak(tiny_base: Path, spoiled: str) -> None:
+    """A limit of transformers: training must hand over neither (see docs/training.md)."""
+    model = model_of(tiny_base, "sdpa")
+    ids, positions = torch.arange(100, 140)[None], torch.arange(20).repeat(2)[None]
+    more = {"use_cache": spoiled == "use_cache"}
+    mask = torch.ones_like(ids) if spoiled == "attention_mask" else None
+    with torch.inference_mode():
+        packed = model(input_ids=ids, position_ids=positions, attention_mask=mask, **more)
+        alone = model(input_ids=ids[:, 20:], use_cache=False)
+    assert (packed.logits[0, 20:] - alone.logits[0]).abs().max() > 0.1
+
+
 def test_measuring_leaves_the_model_as_it_was(tiny_base: Path) -> None:
     model = model_of(tiny_base, "sdpa").train()
     leak(model)
