@@ -53,6 +53,7 @@ class TrainConfig(BaseModel):
     engine: Literal["trl"] = Field("trl", description="what trains")
     load_in_4bit: bool = Field(False, description="QLoRA: keep the base in 4 bits while training")
     sequence_length: int = Field(2048, ge=64, description="longer rows are dropped and counted")
+    packing: bool = Field(False, description="several rows in one sequence, up to sequence_length")
     context_length: int = Field(4096, ge=64, description="tokens that a server allows")
     lora_r: int = Field(16, ge=1, description="rank of the adapter")
     lora_alpha: int = Field(32, ge=1, description="scale of the adapter, over its rank")

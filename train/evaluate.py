@@ -12,9 +12,10 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from train.encode import encode
 from train.generate import Request, answers
 from train.messages import Conversation, Message, ToolCall
-from train.template import encode, prompt
+from train.template import prompt
 from train.toolcalls import CALL_BEGINS, parse_hermes
 
 SLACK = 24  # tokens of an answer beyond the longest expected one

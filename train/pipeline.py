@@ -27,7 +27,8 @@ from train.evaluate import Case, Evaluation, cases, evaluate
 from train.generate import load_for_inference
 from train.progress import Reporter
 from train.template import KNOWN, Template
-from train.training import EncodedRows, Step, encode_rows, load_for_training, train
+from train.tokens import EncodedRows, encode_rows
+from train.training import Step, load_for_training, train
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +78,18 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     fingerprint = _fingerprint(config, rows, base, template)
     if reuse and config.merge and (found_release := _find(places.store, fingerprint)):
         return Outcome(found_release, None, True, report.seconds, None)
-    with report.stage("Tokens") as stage:
+    with report.stage("Tokens", len(rows.train)) as stage:
         tokenizer = load_tokenizer(base)
         export.set_template(tokenizer, template)
-        encoded = encode_rows(tokenizer, rows.train, config.sequence_length)
-        stage.note = (
-            f"{encoded.tokens:,} in {len(encoded.rows)} rows, {encoded.trained_tokens:,} trained, "
-            f"{encoded.dropped} rows too long"
+        encoded = encode_rows(
+            tokenizer,
+            rows.train,
+            config.sequence_length,
+            packing=config.packing,
+            folder=places.cache,
+            on_done=stage.advance,
         )
+        stage.note = encoded.summary()
         model = load_for_training(base, config)
     key = f"{base.name}/{base.revision}/{template.sha256}"
     before = _base_scores(model, tokenizer, sets, places.cache, key, report)
@@ -100,13 +105,7 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
         return Outcome(None, adapter, False, report.seconds, speed)
     draft = _draft(config, rows, base, template, tokenizer, encoded, steps, fingerprint)
     draft = draft.model_copy(update={"scores": _scores(sets, before, after)})
-    data = run_report(
-        rows,
-        [len(row.input_ids) for row in encoded.rows],
-        [sum(row.trained) for row in encoded.rows],
-        config.sequence_length,
-        encoded.dropped,
-    )
+    data = run_report(rows, encoded, config.sequence_length)
     reports = {
         "data.json": data.model_dump_json(indent=2),
         "report.html": page(data),
@@ -258,10 +257,7 @@ def _draft(
 ) -> Draft:
     training: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
-        "rows": len(encoded.rows),
-        "rows_too_long": encoded.dropped,
-        "tokens": encoded.tokens,
-        "trained_tokens": encoded.trained_tokens,
+        **encoded.manifest(),
         "steps": len(steps),
         "final_loss": round(_mean_loss(steps[-5:]), 4),
         "fingerprint": fingerprint,

@@ -1,4 +1,4 @@
-"""Conversations to prompts, tokens and the mask of what is trained.
+"""The chat templates, and conversations as they render them.
 
 The templates in train/templates are the only ones: they render here, in vLLM and in llama.cpp.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from release.manifest import Engines, ToolFormat
-from train.messages import Conversation, Message, Tool
+from train.messages import Message, Tool
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -47,25 +47,6 @@ KNOWN = {
 }
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A row as tokens: `trained[i]` says whether `input_ids[i]` enters the loss. Equal lengths."""
-
-    input_ids: list[int]
-    trained: list[bool]
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> Encoded:
-    """Tokens of a whole conversation; the assistant's turns, calls and end marks are trained."""
-    encoded = tokenizer.apply_chat_template(
-        _messages(conversation.messages),
-        tools=_tools(conversation.tools),
-        return_dict=True,
-        return_assistant_tokens_mask=True,
-    )
-    return Encoded(list(encoded["input_ids"]), [bool(mark) for mark in encoded["assistant_masks"]])
-
-
 def prompt(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Sequence[Tool]
 ) -> str:
@@ -74,6 +55,11 @@ def prompt(
         _messages(messages), tools=_tools(tools), add_generation_prompt=True, tokenize=False
     )
     return text
+
+
+def template_variables(messages: Sequence[Message], tools: Sequence[Tool]) -> dict[str, Any]:
+    """What a template is rendered with: `messages` and `tools`, as engines hand them over."""
+    return {"messages": _messages(messages), "tools": _tools(tools)}
 
 
 def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:

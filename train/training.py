@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
@@ -22,15 +22,14 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from train.base import BaseModel, load_weights
+from train.batches import CheckedCollator, training_set
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.hardware import cpu_has_bfloat16
-from train.messages import Conversation
-from train.template import Encoded, encode
+from train.leak import LEAK, leak
+from train.tokens import EncodedRows
 
 log = logging.getLogger(__name__)
-
-IGNORED = -100  # PyTorch's label for a token that is not trained
 
 
 @dataclass(frozen=True)
@@ -44,43 +43,6 @@ class Step:
     steps: int
     loss: float
     tokens: int
-
-
-@dataclass(frozen=True)
-class EncodedRows:
-    """The rows as tokens; `dropped` counts those longer than the sequence length."""
-
-    rows: tuple[Encoded, ...]
-    dropped: int
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(row.input_ids) for row in self.rows)
-
-    @property
-    def trained_tokens(self) -> int:
-        return sum(sum(row.trained) for row in self.rows)
-
-
-def encode_rows(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Conversation], sequence_length: int
-) -> EncodedRows:
-    """Render and tokenize rows; one that is too long is left out, never cut within a call.
-
-    Raises:
-        TrainError: no row fits.
-    """
-    encoded = [encode(tokenizer, row) for row in rows]
-    fitting = tuple(row for row in encoded if len(row.input_ids) <= sequence_length)
-    if not fitting:
-        shortest = min(len(row.input_ids) for row in encoded)
-        raise TrainError(
-            f"no row fits into sequence_length {sequence_length}; the shortest has {shortest} "
-            "tokens. Raise sequence_length"
-        )
-    if len(fitting) < len(encoded):
-        log.warning("%d rows are longer than the sequence", len(encoded) - len(fitting))
-    return EncodedRows(fitting, len(encoded) - len(fitting))
 
 
 def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
@@ -132,68 +94,112 @@ def train(
 ) -> list[Step]:
     """Train the adapter in place; returns every step. Nothing is kept in `scratch`.
 
+    Rows that were encoded with packing are trained as packs.
+
     Raises:
-        TrainError: the loss is not a number any more.
+        TrainError: the loss is not a number any more, or a batch would train other tokens than
+            the rows' trained ones.
     """
     steps: list[Step] = []
+    trainer = build_trainer(model, tokenizer, rows, config, scratch)
+    trainer.add_callback(_Progress(trainer.args.max_steps, steps, on_step))
+    trainer.train()
+    return steps
+
+
+def build_trainer(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: EncodedRows,
+    config: TrainConfig,
+    scratch: Path,
+) -> SFTTrainer:
+    """TRL's trainer on the rows, each of its batches checked. Warns where packed rows leak."""
+    sequences = training_set(rows, scratch)
     per_step = config.batch_size * config.accumulation
-    total = config.max_steps or math.ceil(len(rows.rows) / per_step * config.epochs)
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(
-            output_dir=str(scratch),
-            per_device_train_batch_size=config.batch_size,
-            gradient_accumulation_steps=config.accumulation,
-            num_train_epochs=config.epochs,
-            max_steps=total,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="linear",
-            warmup_steps=max(1, round(total * config.warmup_share)),
-            optim=config.optimizer,
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            max_length=None,
-            gradient_checkpointing=False,
-            bf16=torch.cuda.is_available(),
-            logging_steps=1,
-            # By default the trainer logs 0 for a loss that is not a number, and trains on.
-            logging_nan_inf_filter=False,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            seed=config.seed,
-            use_cpu=not torch.cuda.is_available(),
-            dataloader_pin_memory=torch.cuda.is_available(),
-            dataset_kwargs={"skip_prepare_dataset": True},
-            train_sampling_strategy="group_by_length" if config.batch_size > 1 else "random",
-        ),
-        train_dataset=_labelled(rows.rows),
-        processing_class=tokenizer,
-        callbacks=[_Progress(total, steps, on_step)],
-    )
+    total = config.max_steps or math.ceil(len(sequences) / per_step * config.epochs)
+    if rows.packs:
+        _warn_of_leaks(model)
+    with _no_guess_about_attention():
+        trainer = SFTTrainer(
+            model=model,
+            args=_arguments(config, total, scratch, packed=rows.packs is not None),
+            train_dataset=sequences,
+            processing_class=tokenizer,
+        )
+    trainer.data_collator = CheckedCollator(trainer.data_collator, rows)
     # The CLI shows the progress; Trainer's own printing callback would repeat it.
     trainer.callback_handler.callbacks = [
         callback
         for callback in trainer.callback_handler.callbacks
         if type(callback).__name__ != "PrinterCallback"
     ]
-    trainer.train()
-    return steps
+    return trainer
 
 
-def _labelled(rows: Sequence[Encoded]) -> datasets.Dataset:
-    return datasets.Dataset.from_dict(
-        {
-            "input_ids": [row.input_ids for row in rows],
-            "labels": [
-                [
-                    token if trained else IGNORED
-                    for token, trained in zip(row.input_ids, row.trained, strict=True)
-                ]
-                for row in rows
-            ],
-        }
+def _arguments(config: TrainConfig, total: int, scratch: Path, *, packed: bool) -> SFTConfig:
+    return SFTConfig(
+        output_dir=str(scratch),
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        num_train_epochs=config.epochs,
+        max_steps=total,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=max(1, round(total * config.warmup_share)),
+        optim=config.optimizer,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        max_length=None,
+        gradient_checkpointing=False,
+        bf16=torch.cuda.is_available(),
+        logging_steps=1,
+        # By default the trainer logs 0 for a loss that is not a number, and trains on.
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=config.seed,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        # The collator checks each batch by the numbers of its rows, which no model takes.
+        remove_unused_columns=False,
+        # Packs are one sequence a batch, with positions that start again at each row and no mask:
+        # that is what transformers' attention tells the rows apart by.
+        padding_free=packed,
+        train_sampling_strategy=(
+            "group_by_length" if config.batch_size > 1 and not packed else "random"
+        ),
     )
+
+
+def _warn_of_leaks(model: PeftModel) -> None:
+    """Measure whether the rows of a pack see each other, and say so loudly."""
+    measured = leak(model)
+    if measured > LEAK:
+        log.warning(
+            "PACKED ROWS LEAK: with attention %r and this model a row of a pack sees the rows "
+            "before it (its logits move by %.0f %% of their spread). Set packing: false, or take "
+            "a base model whose attention keeps them apart (sdpa does)",
+            model.config._attn_implementation,
+            100 * measured,
+        )
+
+
+@contextmanager
+def _no_guess_about_attention() -> Iterator[None]:
+    """Without TRL's warning that packing may leak without flash attention: `leak` measures it."""
+    logger = logging.getLogger("trl.trainer.sft_trainer")
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return "padding-free training" not in record.getMessage().lower()
+
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 class _Progress(TrainerCallback):

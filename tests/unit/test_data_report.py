@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from train.config import load_config
 from train.data import Conversation, Message, Tool, ToolCall
 from train.data.census import Kind, Trait, kind, traits
 from train.data.page import page, sections
-from train.data.report import DataReport, Packing, packed, percentile, token_facts
+from train.data.report import DataReport, percentile, token_facts
 from train.data.rows import load_rows
 from train.data.survey import run_report, survey
+from train.encode import Encoded
+from train.tokens import EncodedRows
 
 F = Tool(name="f")
 CALL, OTHER = ToolCall(name="f", arguments={"a": 1}), ToolCall(name="f")
@@ -76,32 +76,16 @@ def test_plain_talk_has_no_traits() -> None:
     assert traits(talk(user(), says("", CALL), result("[" * 9999), says("{"))) == set()
 
 
-@given(st.lists(st.integers(1, 100), min_size=1, max_size=60))
-def test_packing_keeps_every_row_and_never_overfills(lengths: list[int]) -> None:
-    found = packed(lengths, 100)
-    assert max(1, sum(lengths) / 100) <= found.sequences <= len(lengths)
-    # Best fit decreasing needs at most 11/9 of the best packing, and one more.
-    assert found.sequences <= 11 / 9 * max(1, -(-sum(lengths) // 51)) + 1
-    assert found.efficiency == pytest.approx(sum(lengths) / (found.sequences * 100), abs=1e-4)
-
-
-def test_packing_by_hand() -> None:
-    assert packed([6, 5, 5, 4], 10).sequences == 2
-    assert packed([10], 10).efficiency == 1
-
-
 def test_token_facts() -> None:
-    facts = token_facts([10, 20, 30, 99], [5, 5, 5, 99], 50, dropped=2)
-    assert (facts.rows, facts.too_long, facts.total, facts.trained) == (3, 3, 60, 15)
+    facts = token_facts([10, 20, 30], [5, 5, 5], {"too-long": 2}, 50)
+    assert (facts.rows, facts.dropped, facts.total, facts.trained) == (3, {"too-long": 2}, 60, 15)
     assert facts.trained_share == 0.25
     assert (facts.percentiles["p50"], facts.percentiles["p100"]) == (20, 30)
     assert facts.packing.sequences == 2
-    measured = Packing(sequences=7, efficiency=0.5, unpacked_efficiency=0.4, method="measured")
-    assert token_facts([10], [5], 50, packing=measured).packing == measured
-    with pytest.raises(ValueError, match="no row fits"):
-        token_facts([51], [1], 50)
-    with pytest.raises(ValueError, match="differ"):
-        token_facts([51], [], 50)
+    assert facts.packing.efficiency == 0.6
+    assert facts.packing.unpacked_efficiency == round(60 / 90, 4)
+    assert not facts.packing.used
+    assert token_facts([10], [5], {}, 50, packed=True).packing.used
 
 
 def test_percentiles() -> None:
@@ -151,8 +135,8 @@ def test_the_report_of_a_run_is_that_of_a_survey(data: Path) -> None:
         "smollm2-135m", overrides={"data": str(data), "held_out": 0.3, "max_samples": 1000}
     )
     rows = load_rows(config)
-    lengths = [100] * len(rows.train)
-    made = run_report(rows, lengths, lengths, config.sequence_length, 0)
+    encoded = EncodedRows.of([Encoded([1] * 100, [True] * 100)] * len(rows.train))
+    made = run_report(rows, encoded, config.sequence_length)
     alone = survey(config)
     assert made.rows == alone.rows
     assert made.kinds == alone.kinds
@@ -163,7 +147,8 @@ def test_the_report_of_a_run_is_that_of_a_survey(data: Path) -> None:
 
 def test_the_embedded_rows_are_reported_too() -> None:
     rows = load_rows(load_config("smollm2-135m", overrides={"max_samples": 30}))
-    made = run_report(rows, [9] * 30, [3] * 30, 100, 0)
+    encoded = EncodedRows.of([Encoded([1] * 9, [False] * 6 + [True] * 3)] * 30)
+    made = run_report(rows, encoded, 100)
     assert made.rows.parts == {"train": 30, "seen": 200, "unseen": 200}
     assert sum(made.kinds.values()) == made.rows.total == 430
     assert made.kinds["parallel"] > 0
@@ -172,7 +157,7 @@ def test_the_embedded_rows_are_reported_too() -> None:
 def test_the_page_stands_alone_and_shows_all_figures(data: Path) -> None:
     config = load_config("smollm2-135m", overrides={"data": str(data)})
     made = survey(config)
-    made = made.model_copy(update={"tokens": token_facts([10, 20], [5, 5], 50)})
+    made = made.model_copy(update={"tokens": token_facts([10, 20], [5, 5], {}, 50)})
     html = page(made)
     assert "<script" not in html, "names from the data are text"
     assert not re.search(r"(?:src|href)=|url\(|@import", html)

@@ -11,10 +11,10 @@ from transformers import LlamaForCausalLM
 
 from train import evaluate as evaluation
 from train.embedded.generator import conversations
+from train.encode import Encoded, encode
 from train.evaluate import Case, cases, evaluate, same_calls, score
 from train.generate import answers
 from train.messages import Conversation, Message, ToolCall
-from train.template import Encoded, encode
 
 
 def call(_name: str = "f", **arguments: Any) -> ToolCall:

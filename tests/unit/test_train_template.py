@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.embedded.generator import conversations
+from train.encode import encode
 from train.messages import Conversation, Message, Tool, ToolCall
-from train.template import KNOWN, encode, prompt
+from train.template import KNOWN, prompt
 from train.toolcalls import parse_hermes
 
 GOLDEN = Path(__file__).parent.parent / "golden"

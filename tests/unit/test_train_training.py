@@ -15,9 +15,10 @@ from transformers import LlamaForCausalLM
 from train.base import BaseModel
 from train.config import TrainConfig, load_config
 from train.embedded.generator import conversations
+from train.encode import Encoded
 from train.errors import TrainError
-from train.template import Encoded
-from train.training import EncodedRows, Step, encode_rows, load_for_training, train
+from train.tokens import EncodedRows, encode_rows
+from train.training import Step, load_for_training, train
 
 # Short ones, for speed.
 _OFFERED = [row for row in conversations("train", 80, 3) if row.tools]
@@ -73,7 +74,7 @@ def test_the_loss_is_the_mean_over_the_steps_trained_tokens(
 
     model = LlamaForCausalLM.from_pretrained(tiny_base)
     total = 0.0
-    for row in rows.rows:
+    for row in rows:
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([row.input_ids])).logits[0]
         losses = cross_entropy(logits[:-1], torch.tensor(row.input_ids[1:]), reduction="none")
@@ -85,14 +86,14 @@ def test_tokens_are_counted_without_padding(config: TrainConfig, tokenizer: Any,
     config = config.model_copy(update={"max_steps": 1, "batch_size": 4})
     rows = encode_rows(tokenizer, ROWS[:4], 2048)
     steps, _ = run(config, rows)
-    assert len({len(row.input_ids) for row in rows.rows}) > 1
+    assert len({len(row.input_ids) for row in rows}) > 1
     assert steps[0].tokens == rows.tokens
 
 
 def test_only_trained_tokens_enter_the_loss(config: TrainConfig, tokenizer: Any, run: Any) -> None:
     """The last token is attended to by no other: whether it is trained is all that it can do."""
     config = config.model_copy(update={"max_steps": 1})
-    row = encode_rows(tokenizer, ROWS[:1], 2048).rows[0]
+    row = encode_rows(tokenizer, ROWS[:1], 2048)[0]
     assert not row.trained[-1]
 
     def loss(last: int, *, trained: bool) -> float:
@@ -101,7 +102,7 @@ def test_only_trained_tokens_enter_the_loss(config: TrainConfig, tokenizer: Any,
             input_ids=[*row.input_ids[:-1], last],
             trained=[*row.trained[:-1], trained],
         )
-        (step,) = run(config, EncodedRows((changed,), 0))[0]
+        (step,) = run(config, EncodedRows.of([changed]))[0]
         return float(step.loss)
 
     assert loss(10, trained=False) == loss(4000, trained=False)
@@ -138,16 +139,16 @@ def test_without_max_steps_the_epochs_count(config: TrainConfig, tokenizer: Any,
 
 def test_rows_that_are_too_long_are_dropped_whole_and_counted(tokenizer: Any) -> None:
     whole = encode_rows(tokenizer, ROWS, 10_000)
-    lengths = sorted(len(row.input_ids) for row in whole.rows)
+    lengths = sorted(len(row.input_ids) for row in whole)
     cut = encode_rows(tokenizer, ROWS, lengths[3])
-    assert [len(row.input_ids) for row in cut.rows] == [
-        len(row.input_ids) for row in whole.rows if len(row.input_ids) <= lengths[3]
+    assert [len(row.input_ids) for row in cut] == [
+        len(row.input_ids) for row in whole if len(row.input_ids) <= lengths[3]
     ]
-    assert (whole.dropped, cut.dropped) == (0, len(ROWS) - len(cut.rows))
+    assert (whole.dropped, cut.dropped) == ({}, {"too-long": len(ROWS) - len(cut)})
 
 
 def test_when_no_row_fits_the_shortest_is_named(tokenizer: Any) -> None:
-    shortest = min(len(row.input_ids) for row in encode_rows(tokenizer, ROWS, 10_000).rows)
+    shortest = min(len(row.input_ids) for row in encode_rows(tokenizer, ROWS, 10_000))
     with pytest.raises(TrainError, match=f"sequence_length 64; the shortest has {shortest} tokens"):
         encode_rows(tokenizer, ROWS, 64)
 
@@ -172,5 +173,5 @@ def test_a_model_that_cannot_be_loaded_is_named(config: TrainConfig, tmp_path: P
 def test_nothing_is_left_in_the_scratch_folder(
     config: TrainConfig, tokenizer: Any, run: Any, tmp_path: Path
 ) -> None:
-    run(config, EncodedRows((Encoded([1, 5, 6, 2], [False, True, True, True]),), 0))
+    run(config, EncodedRows.of([Encoded([1, 5, 6, 2], [False, True, True, True])]))
     assert list(tmp_path.iterdir()) == []

@@ -114,7 +114,7 @@ def inspect_row(
 
 def render(tokenizer: PreTrainedTokenizerBase, row: Row) -> Rendered:
     """The row as the tokenizer's template shows it to the model."""
-    from train.template import encode
+    from train.encode import encode
 
     encoded = encode(tokenizer, row.conversation)
     tokens = tuple(

@@ -99,14 +99,20 @@ def sections(report: DataReport) -> list[Section]:
                 f"Of the rows to train on; the sequence holds {tokens.sequence_length:,}.",
                 (
                     Line("rows", f"{tokens.rows:,}"),
-                    Line("too long, dropped", f"{tokens.too_long:,}"),
+                    *(
+                        Line(f"dropped, {reason}", f"{count:,}")
+                        for reason, count in tokens.dropped.items()
+                    ),
                     Line("tokens", f"{tokens.total:,}"),
                     Line("trained tokens", f"{tokens.trained:,}", tokens.trained_share),
                     *(
                         Line(name, f"{length:,}", _share(length, tokens.sequence_length))
                         for name, length in tokens.percentiles.items()
                     ),
-                    Line("packed sequences", f"{tokens.packing.sequences:,}"),
+                    Line(
+                        "packs" if tokens.packing.used else "packs, if packed",
+                        f"{tokens.packing.sequences:,}",
+                    ),
                     Line("filled when packed", "", tokens.packing.efficiency),
                     Line("filled when padded", "", tokens.packing.unpacked_efficiency),
                 ),

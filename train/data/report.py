@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from train.data.census import KINDS, TRAITS, Census
 from train.data.reading import Counts
 from train.data.split import PARTS, Selection
+from train.packing import pack
 
 SCHEMA = 1
 PERCENTILES = (1, 10, 25, 50, 75, 90, 95, 99, 100)
@@ -52,20 +52,22 @@ class FunctionFacts(_Part):
 
 
 class Packing(_Part):
-    """Rows put together into sequences of one length; `efficiency` is the share that is filled."""
+    """How full sequences are: `efficiency` of rows packed together, `unpacked_efficiency` of one
+    row each, padded to the longest. `used` says whether the run trains packs.
+    """
 
     sequences: int
     efficiency: float
     unpacked_efficiency: float
-    method: str
+    used: bool
 
 
 class TokenFacts(_Part):
-    """Lengths of the rows to train on. Rows longer than `sequence_length` are not trained."""
+    """Lengths of the rows that are trained; `dropped` counts the others by reason."""
 
     sequence_length: int
     rows: int
-    too_long: int
+    dropped: dict[str, int]
     total: int
     trained: int
     trained_share: float
@@ -120,62 +122,35 @@ def build(
 def token_facts(
     lengths: Sequence[int],
     trained: Sequence[int],
+    dropped: Mapping[str, int],
     sequence_length: int,
     *,
-    dropped: int = 0,
-    packing: Packing | None = None,
+    packed: bool = False,
 ) -> TokenFacts:
-    """Facts about lengths: `trained[i]` of the `lengths[i]` tokens of row i enter the loss.
+    """Facts about the rows to train on: `trained[i]` of the `lengths[i]` tokens enter the loss.
 
-    Rows that are too long are counted and left out; `dropped` adds those that were left out
-    before. `packing` is what the trainer measured; without it, the packing is computed here.
-    Raises ValueError where no row is left.
+    No row is longer than `sequence_length`: `dropped` counts those that were, and others.
     """
-    if len(lengths) != len(trained):
-        raise ValueError("lengths and trained differ in their length")
-    fitting = [
-        (length, learned)
-        for length, learned in zip(lengths, trained, strict=True)
-        if length <= sequence_length
-    ]
-    if not fitting:
-        raise ValueError(f"no row fits into {sequence_length} tokens")
-    ordered = sorted(length for length, _ in fitting)
-    total, learned = sum(ordered), sum(learned for _, learned in fitting)
+    ordered = sorted(lengths)
+    total, learned = sum(ordered), sum(trained)
+    packs = pack(ordered, sequence_length)
     return TokenFacts(
         sequence_length=sequence_length,
-        rows=len(fitting),
-        too_long=len(lengths) - len(fitting) + dropped,
+        rows=len(ordered),
+        dropped=dict(dropped),
         total=total,
         trained=learned,
-        trained_share=round(learned / total, 4) if total else 0.0,
+        trained_share=round(learned / total, 4),
         percentiles={f"p{p}": percentile(ordered, p) for p in PERCENTILES},
-        packing=packing or packed(ordered, sequence_length),
+        packing=Packing(
+            sequences=len(packs.packs),
+            efficiency=round(packs.efficiency, 4),
+            unpacked_efficiency=round(total / (len(ordered) * ordered[-1]), 4),
+            used=packed,
+        ),
     )
 
 
 def percentile(ordered: Sequence[int], share: int) -> int:
     """The smallest value that at least `share` percent of the ordered values do not exceed."""
     return ordered[max(0, -(-share * len(ordered) // 100) - 1)]
-
-
-def packed(lengths: Sequence[int], sequence_length: int) -> Packing:
-    """How full sequences get when each row, longest first, goes where it leaves the least room."""
-    room: list[int] = []  # what is left in each sequence, in rising order
-    sequences = 0
-    for length in sorted(lengths, reverse=True):
-        at = bisect.bisect_left(room, length)
-        if at == len(room):
-            sequences += 1
-            left = sequence_length - length
-        else:
-            left = room.pop(at) - length
-        bisect.insort(room, left)
-    total = sum(lengths)
-    longest = max(lengths)
-    return Packing(
-        sequences=sequences,
-        efficiency=round(total / (sequences * sequence_length), 4),
-        unpacked_efficiency=round(total / (len(lengths) * longest), 4),
-        method="best fit, longest first (computed)",
-    )
