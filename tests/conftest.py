@@ -27,6 +27,16 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_nemotron_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with Llama-Nemotron's template and control tokens; made once, in about 40 s."""
+    from tests.release_fixture import build_release
+
+    root = tmp_path_factory.mktemp("tiny-nemotron") / "models"
+    build_release(root, template="llama-nemotron")
+    return root
+
+
+@pytest.fixture(scope="session")
 def embedded_base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
     """SmolLM2-135M, prepared as for a first run; made once, in about 10 s."""
     from train.base import prepare_embedded

@@ -1,8 +1,8 @@
 """Read the tool calls out of generated text, for evaluation, `infer` and the check before training.
 
-One parser for each tool format, equal to the one that vLLM serves with: `hermes` of vLLM itself and
-serve/vllm/nemotron_tool_parser.py. Two differences, both on purpose: the line break between text and
-calls is no part of the text, and arguments that are no JSON object make a call unreadable.
+One parser for each tool format, equal to the one that vLLM serves with: `hermes` of vLLM itself,
+and serve/vllm/nemotron_tool_parser.py. Two differences, both on purpose: the line break between
+text and calls is no part of the text, and arguments that are no JSON object make a call unreadable.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ from serve.ready import generate_token, get_json
 from serve.settings import Settings
 from serve.source import Sampling, Source
 
+# Parsers that vLLM does not have: name → file. vLLM loads it into its own process.
+PARSER_PLUGINS = {"toolsmith_nemotron": Path(__file__).parent / "nemotron_tool_parser.py"}
+
 
 class Vllm:
     """A vLLM server for one release.
@@ -65,7 +68,11 @@ class Vllm:
 
 
 def flags(source: Source, settings: Settings, context: int, on_cpu: bool) -> list[str]:
-    """The arguments of vLLM's OpenAI server."""
+    """The arguments of vLLM's OpenAI server.
+
+    Raises:
+        ServeError: the release needs a tool-call parser of a later Toolsmith.
+    """
     served = source.manifest.served
     arguments = [
         *("--model", str(source.merged)),
@@ -73,7 +80,7 @@ def flags(source: Source, settings: Settings, context: int, on_cpu: bool) -> lis
         *("--host", settings.host, "--port", str(settings.vllm_port)),
         *("--chat-template", str(source.chat_template)),
         "--enable-auto-tool-choice",
-        *("--tool-call-parser", served.engines.vllm_tool_parser),
+        *_parser_flags(served.engines.vllm_tool_parser),
         *("--max-model-len", str(context)),
         # In bfloat16 near-ties flip, and many CPUs have no instructions for it.
         *("--dtype", "float32" if on_cpu else served.dtype),
@@ -92,6 +99,18 @@ def flags(source: Source, settings: Settings, context: int, on_cpu: bool) -> lis
         # Compiling takes longer than it saves on the small models that a CPU serves.
         arguments += ["--enforce-eager", "--max-num-seqs", str(settings.vllm_max_seqs)]
     return arguments
+
+
+def _parser_flags(parser: str) -> list[str]:
+    chosen = ["--tool-call-parser", parser]
+    if parser in PARSER_PLUGINS:
+        return [*chosen, "--tool-parser-plugin", str(PARSER_PLUGINS[parser])]
+    if parser.startswith("toolsmith_"):
+        raise ServeError(
+            f"the release names the tool-call parser {parser}, which this Toolsmith does not have "
+            f"(it has {', '.join(PARSER_PLUGINS)}): serve it with a newer Toolsmith"
+        )
+    return chosen
 
 
 def _on_gpu(settings: Settings) -> bool:
