@@ -26,7 +26,18 @@ from vllm.entrypoints.generate.base.protocol import (
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.renderers.chat_utils import make_tool_call_id
 from vllm.tool_parsers.abstract_tool_parser import ToolParser, ToolParserManager
+from vllm.tool_parsers.structural_tag_registry import (
+    get_function_parameters,
+    register_vllm_structural_tag,
+)
 from vllm.tool_parsers.utils import partial_tag_overlap
+from xgrammar import StructuralTag
+from xgrammar.structural_tag import (
+    JSONSchemaFormat,
+    TagFormat,
+    TagsWithSeparatorFormat,
+    TriggeredTagsFormat,
+)
 
 NAME = "toolsmith_nemotron"
 BEGIN = "<TOOLCALL>"
@@ -44,8 +55,35 @@ class Incomplete(Exception):
     """The text ends before the next piece."""
 
 
+@register_vllm_structural_tag(NAME)
+def structural_tag(
+    tools: list[Any], builtin_tools: list[Any], tool_choice: str, reasoning: bool, suffix: str = ""
+) -> StructuralTag:
+    """The grammar for tool_choice `required`, for a named function and for strict tools."""
+    calls = TagsWithSeparatorFormat(
+        tags=[
+            TagFormat(
+                begin=f'{{"name": {json.dumps(tool.function.name)}, "arguments": ',
+                content=JSONSchemaFormat(json_schema=get_function_parameters(tool.function)),
+                end="}",
+            )
+            for tool in tools
+        ],
+        separator=", ",
+        at_least_one=True,
+        stop_after_first=tool_choice == "forced",
+    )
+    answer = TagFormat(begin=f"{BEGIN}[", content=calls, end=f"]{END}")
+    if tool_choice == "auto":
+        return StructuralTag(format=TriggeredTagsFormat(triggers=[BEGIN], tags=[answer]))
+    return StructuralTag(format=answer)
+
+
 class NemotronToolParser(ToolParser):
     """Reads Llama-Nemotron's tool calls, whole and streamed."""
+
+    # Calls that a request demands are then made in this form too, not in vLLM's own JSON.
+    structural_tag_model = NAME
 
     def __init__(self, tokenizer: Any, tools: list[Any] | None = None) -> None:
         super().__init__(tokenizer, tools)
