@@ -54,10 +54,10 @@ def tokens_of_long_answer(url: str, tokens: int, on_begin: Callable[[str], None]
     return made
 
 
-def check_tool_choice(url: str) -> None:
+def check_tool_choice(url: str, named: bool = True) -> None:
     """`none` calls nothing; `required` and a named function call, streamed and not."""
-    named = {"type": "function", "function": {"name": "get_weather"}}
-    for choice in ("none", "required", named):
+    weather = {"type": "function", "function": {"name": "get_weather"}}
+    for choice in ("none", "required", *([weather] if named else [])):
         for stream in (False, True):
             message = asked(url, ONE_CALL, choice, stream)
             names = [call["name"] for call in message["calls"]]
