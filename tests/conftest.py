@@ -10,6 +10,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from train.base import BaseModel
+    from train.template import Template
 
 # A busy machine is no failure.
 settings.register_profile("toolsmith", deadline=None)
@@ -55,6 +56,15 @@ def tokenizer(embedded_base: BaseModel) -> Any:
     loaded = AutoTokenizer.from_pretrained(embedded_base.source)
     set_template(loaded, KNOWN["chatml-hermes"])
     return loaded
+
+
+@pytest.fixture(scope="session", params=["chatml-hermes", "llama-nemotron"])
+def templated(request: pytest.FixtureRequest, embedded_base: BaseModel) -> tuple[Template, Any]:
+    """Each template, and SmolLM2's tokenizer with its control tokens."""
+    from tests.tiny_models import tokenizer_for
+    from train.template import KNOWN
+
+    return KNOWN[request.param], tokenizer_for(request.param, Path(embedded_base.source))
 
 
 @pytest.fixture(scope="session")

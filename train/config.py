@@ -35,7 +35,7 @@ class TrainConfig(BaseModel):
     max_samples: int | None = Field(None, ge=1, description="rows to train on; empty means all")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of a file's rows kept to evaluate")
     eval_cases: int = Field(60, ge=1, description="tool-call turns per held-out set")
-    template: Literal["chatml-hermes"] = Field(
+    template: Literal["chatml-hermes", "llama-nemotron"] = Field(
         "chatml-hermes", description="chat template, shared with the servers"
     )
     engine: Literal["trl"] = Field("trl", description="what trains")

@@ -106,5 +106,5 @@ def _read(text: str, begins: str, calls: Callable[[], Iterator[Any]]) -> Answer:
 def _call(raw: Any) -> ToolCall:
     call = ToolCall(name=raw["name"], arguments=raw["arguments"])
     # Half a surrogate pair has no UTF-8 form: no server can send it.
-    json.dumps(call.arguments, ensure_ascii=False).encode()
+    json.dumps([call.name, call.arguments], ensure_ascii=False).encode()
     return call
