@@ -19,12 +19,15 @@ from release.manifest import Base, Draft, Manifest, Score, Served
 from release.store import ReleaseStore
 from train import export
 from train.base import BaseModel, load_tokenizer, resolve_base
+from train.closed_loop import Checked, check
 from train.config import TrainConfig
 from train.data import Rows, load_rows
+from train.errors import TrainError
 from train.evaluate import Case, Evaluation, cases, evaluate
 from train.generate import load_for_inference
+from train.messages import Conversation
 from train.progress import Reporter
-from train.template import KNOWN, Template
+from train.template import KNOWN, ControlTokens, Template
 from train.training import EncodedRows, Step, encode_rows, load_for_training, train
 
 log = logging.getLogger(__name__)
@@ -34,11 +37,15 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "gguf")
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run reads and writes: the release store, the cache, llama.cpp's tools."""
+    """Where a run reads and writes: the release store, the cache, llama.cpp's tools.
+
+    `vllm_python` is the interpreter of vLLM's environment, None where there is none.
+    """
 
     store: Path
     cache: Path
     llama_cpp: Path
+    vllm_python: Path | None
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,14 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     with report.stage("Tokens") as stage:
         tokenizer = load_tokenizer(base)
         export.set_template(tokenizer, template)
-        encoded = encode_rows(tokenizer, rows.train, config.sequence_length)
+        kept = _renderable(rows.train, tokenizer, template)
+        encoded = encode_rows(tokenizer, kept, config.sequence_length)
         stage.note = (
             f"{encoded.tokens:,} in {len(encoded.rows)} rows, {encoded.trained_tokens:,} trained, "
             f"{encoded.dropped} rows too long"
         )
         model = load_for_training(base, config)
+    checked = _check(tokenizer, template, kept, places.vllm_python, report)
     key = f"{base.name}/{base.revision}/{template.sha256}"
     before = _base_scores(model, tokenizer, sets, places.cache, key, report)
     steps = _train(model, tokenizer, encoded, config, report)
@@ -99,6 +108,7 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     draft = _draft(config, rows, base, template, tokenizer, encoded, steps, fingerprint)
     draft = draft.model_copy(update={"scores": _scores(sets, before, after)})
     reports = {
+        "closed-loop.json": json.dumps(vars(checked), indent=2),
         "training.jsonl": "".join(json.dumps(vars(step)) + "\n" for step in steps),
         "evaluation.json": json.dumps(
             {name: evaluation.report() for name, evaluation in after.items()},
@@ -108,6 +118,46 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     }
     sealed = _seal(model, tokenizer, config, places, draft, reports, report)
     return Outcome(sealed, None, False, report.seconds, speed)
+
+
+def _renderable(
+    rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, template: Template
+) -> list[Conversation]:
+    """The rows that a template can render; the others are counted and shown.
+
+    Raises:
+        TrainError: there is none.
+    """
+    control = ControlTokens(tokenizer, template)
+    refused = [
+        (number, found) for number, row in enumerate(rows, 1) if (found := control.first_in(row))
+    ]
+    if refused:
+        number, found = refused[0]
+        log.warning(
+            "%d rows are left out: their text holds control tokens or call marks of the model, "
+            "as %s in training row %d",
+            len(refused),
+            found.token,
+            number,
+        )
+    if len(refused) == len(rows):
+        raise TrainError("every row's text holds control tokens of the model: clean the rows")
+    left_out = {number for number, _ in refused}
+    return [row for number, row in enumerate(rows, 1) if number not in left_out]
+
+
+def _check(
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    rows: Sequence[Conversation],
+    vllm_python: Path | None,
+    report: Reporter,
+) -> Checked:
+    with report.stage("Closed loop", len(rows)) as stage:
+        checked = check(tokenizer, template, rows, vllm_python, stage.advance)
+        stage.note = f"{checked.calls} calls in {checked.turns} turns read back by {checked.parser}"
+    return checked
 
 
 def _base_scores(

@@ -136,6 +136,11 @@ def _any_of(tokens: Collection[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
 
 
+def template_variables(messages: Sequence[Message], tools: Sequence[Tool]) -> dict[str, Any]:
+    """What a template is rendered with: `messages` and `tools`, as engines hand them over."""
+    return {"messages": _messages(messages), "tools": _tools(tools)}
+
+
 def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as engines hand them to a template: arguments parsed, not as a JSON string."""
     return [

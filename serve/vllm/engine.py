@@ -15,9 +15,7 @@ from serve.process import idle_cores
 from serve.ready import generate_token, get_json
 from serve.settings import Settings
 from serve.source import Sampling, Source
-
-# Parsers that vLLM does not have: name → file. vLLM loads it into its own process.
-PARSER_PLUGINS = {"toolsmith_nemotron": Path(__file__).parent / "nemotron_tool_parser.py"}
+from serve.vllm.plugins import PARSER_PLUGINS
 
 
 class Vllm:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from vllm.entrypoints.generate.base.protocol import (
@@ -55,7 +55,6 @@ class Incomplete(Exception):
     """The text ends before the next piece."""
 
 
-@register_vllm_structural_tag(NAME)
 def structural_tag(
     tools: list[Any], builtin_tools: list[Any], tool_choice: str, reasoning: bool, suffix: str = ""
 ) -> StructuralTag:
@@ -230,7 +229,7 @@ def begun_calls(text: str) -> Iterator[tuple[str, str]]:
             return
 
 
-def _list(text: str, at: int) -> Iterator[tuple[str, str]]:
+def _list(text: str, at: int) -> Generator[tuple[str, str], None, int]:
     """The calls of one list; returns where it ends."""
     at = _expect(text, at, "[")
     while _peek(text, at) != "]":
@@ -240,7 +239,7 @@ def _list(text: str, at: int) -> Iterator[tuple[str, str]]:
     return _expect(text, at, "]")
 
 
-def _call(text: str, at: int) -> Iterator[tuple[str, str]]:
+def _call(text: str, at: int) -> Generator[tuple[str, str], None, int]:
     """One call; it is yielded once, with what is known when the text or the call ends."""
     name = arguments = None
     try:
@@ -329,4 +328,5 @@ def _value_end(text: str, at: int) -> int:
             return at
 
 
+register_vllm_structural_tag(NAME)(structural_tag)
 ToolParserManager.register_module(NAME, module=NemotronToolParser)
