@@ -21,6 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from release.manifest import Base, Dataset, Draft, Manifest, Served
 from release.store import ReleaseStore
+from tests.tiny_models import llama_pre_tokenizer
 from train.template import KNOWN, Template
 
 CONTEXT = 8192
@@ -172,10 +173,13 @@ def _texts(template: Template) -> Iterator[str]:
 
 def _tokenizer(template: Template) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
-    # The pieces that llama.cpp knows as "smollm".
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
+    if template.name == "llama-nemotron":
+        tokenizer.pre_tokenizer = llama_pre_tokenizer()
+    else:
+        # The pieces that llama.cpp knows as "smollm".
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -268,7 +272,7 @@ def _write_gguf(path: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokeni
     vocabulary = sorted(bpe["vocab"], key=bpe["vocab"].__getitem__)
     pieces = vocabulary + [f"<unused{i}>" for i in range(len(vocabulary), config.vocab_size)]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre("smollm" if tokenizer.bos_token_id is None else "llama-bpe")
     writer.add_token_list(pieces)
     writer.add_token_types(
         [

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+from transformers import AutoTokenizer
 
+from release.parity.prompts import Prompt, fixed_set
+from release.store import ReleaseStore
 from serve.chat import Chat
 from tests.release_fixture import ONE_CALL, Answer
 
@@ -66,6 +70,44 @@ def check_tool_choice(url: str, named: bool = True) -> None:
             else:
                 assert names == ["get_weather"], (choice, stream)
                 assert set(json.loads(message["calls"][0]["arguments"])) == {"city"}
+
+
+def check_prompt_tokens(url: str, store: Path, engine: str) -> None:
+    """The fixed set has the token ids of training, with one BOS where the model has one."""
+    releases = ReleaseStore(store)
+    merged = releases.path(releases.channel().release) / "merged"
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    differing = []
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
+        for prompt in fixed_set():
+            for ask in (True, False):
+                trained = tokenizer.apply_chat_template(
+                    prompt.for_template(), tools=prompt.tools or None, add_generation_prompt=ask
+                )["input_ids"]
+                assert tokenizer.bos_token_id is None or trained.count(tokenizer.bos_token_id) == 1
+                if TOKENS_OF[engine](http, prompt, ask) != trained:
+                    differing.append((prompt.name, ask))
+    assert not differing
+
+
+def _body(prompt: Prompt, ask: bool) -> dict[str, Any]:
+    tools = {"tools": prompt.tools} if prompt.tools else {}
+    return {"messages": prompt.messages, "add_generation_prompt": ask, **tools}
+
+
+def vllm_tokens(http: httpx.Client, prompt: Prompt, ask: bool) -> Any:
+    body = {"model": "toolsmith", **_body(prompt, ask)}
+    return http.post("/tokenize", json=body).raise_for_status().json()["tokens"]
+
+
+def llamacpp_tokens(http: httpx.Client, prompt: Prompt, ask: bool) -> Any:
+    rendered = http.post("/apply-template", json=_body(prompt, ask)).raise_for_status()
+    # As its chat route does: llama.cpp adds BOS where the GGUF says so.
+    text = {"content": rendered.json()["prompt"], "add_special": True, "parse_special": True}
+    return http.post("/tokenize", json=text).raise_for_status().json()["tokens"]
+
+
+TOKENS_OF = {"vllm": vllm_tokens, "llamacpp": llamacpp_tokens}
 
 
 def asked(url: str, question: Answer, choice: Any, stream: bool) -> dict[str, Any]:

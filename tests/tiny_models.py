@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -21,6 +23,11 @@ from train.template import KNOWN
 CONTEXT = 4096
 LLAMA_BOS = "<|begin_of_text|>"
 LLAMA_TOKENS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+# How Llama 3 splits a text before it merges; llama.cpp knows it as "llama-bpe".
+LLAMA_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 LLAMA_CPP = Path(__file__).parent.parent / ".cache" / "llama.cpp"
 
 
@@ -34,6 +41,12 @@ class TinyModel:
     tokenizer: Any
 
 
+def llama_pre_tokenizer() -> PreTokenizer:
+    """Llama 3's own."""
+    split = Split(Regex(LLAMA_SPLIT), behavior="isolated")
+    return Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
 def tokenizer_for(template: str, base: Path) -> Any:
     """SmolLM2's tokenizer as a model of the template's family would have it."""
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -41,6 +54,7 @@ def tokenizer_for(template: str, base: Path) -> Any:
         tokenizer.add_special_tokens(
             {"bos_token": LLAMA_BOS, "additional_special_tokens": LLAMA_TOKENS}
         )
+        tokenizer.backend_tokenizer.pre_tokenizer = llama_pre_tokenizer()
     set_template(tokenizer, KNOWN[template])
     return tokenizer
 
@@ -48,6 +62,9 @@ def tokenizer_for(template: str, base: Path) -> Any:
 def build(template: str, base: Path, folder: Path) -> TinyModel:
     """Write the model for both engines; `base` is a folder with SmolLM2's tokenizer."""
     tokenizer = tokenizer_for(template, base)
+    # The converter knows only this vocabulary's own way to split.
+    own = AutoTokenizer.from_pretrained(base).backend_tokenizer.pre_tokenizer
+    tokenizer.backend_tokenizer.pre_tokenizer = own
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -1,4 +1,8 @@
-"""The prompts of the fixed set: equal token ids in transformers, llama.cpp and vLLM."""
+"""The fixed set over SmolLM2's vocabulary: equal token ids in transformers and llama.cpp.
+
+The same for vLLM, and for Llama 3's way to split a text, is in test_serve_vllm.py and
+test_serve_llamacpp.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +19,7 @@ import pytest
 from release.parity.prompts import Prompt, fixed_set
 from serve.llamacpp.settings import LlamaCppSettings
 from tests.native_stack import ROOT, eventually, free_port
+from tests.served_answers import llamacpp_tokens
 from tests.tiny_models import CONTEXT, TinyModel, build
 from train.base import BaseModel
 from train.template import KNOWN
@@ -40,11 +44,6 @@ def trained_ids(model: TinyModel, prompt: Prompt, ask: bool) -> list[int]:
         prompt.for_template(), tools=prompt.tools or None, add_generation_prompt=ask
     )
     return list(encoded["input_ids"])
-
-
-def body(prompt: Prompt, ask: bool) -> dict[str, Any]:
-    tools = {"tools": prompt.tools} if prompt.tools else {}
-    return {"messages": prompt.messages, "add_generation_prompt": ask, **tools}
 
 
 @contextmanager
@@ -101,11 +100,7 @@ def llamacpp(model: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_llamacpp_reads_the_tokens_of_training(
     llamacpp: httpx.Client, model: TinyModel, prompt: Prompt, ask: bool
 ) -> None:
-    rendered = llamacpp.post("/apply-template", json=body(prompt, ask)).raise_for_status()
-    # As its chat route does: llama.cpp adds BOS where the GGUF says so.
-    text = {"content": rendered.json()["prompt"], "add_special": True, "parse_special": True}
-    tokens = llamacpp.post("/tokenize", json=text).raise_for_status().json()["tokens"]
-    assert tokens == trained_ids(model, prompt, ask)
+    assert llamacpp_tokens(llamacpp, prompt, ask) == trained_ids(model, prompt, ask)
 
 
 def test_llamacpp_sees_what_the_template_can_do(llamacpp: httpx.Client) -> None:

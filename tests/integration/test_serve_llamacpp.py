@@ -20,6 +20,7 @@ from tests.native_stack import Stack, eventually, stack
 from tests.release_fixture import ANSWERS, CONTEXT, HELLO, ONE_CALL, Answer
 from tests.served_answers import (
     check_answer,
+    check_prompt_tokens,
     check_tool_choice,
     client,
     tokens_of_long_answer,
@@ -56,6 +57,13 @@ def test_answers_in_the_nemotron_format(nemotron: Stack, answer: Answer, stream:
 
 def test_tool_choice_is_obeyed_in_the_nemotron_format(nemotron: Stack) -> None:
     check_tool_choice(nemotron.url("llamacpp"), named=False)
+
+
+def test_the_fixed_prompts_have_the_tokens_of_training(
+    engine: Stack, tiny_store: Path, nemotron: Stack, tiny_nemotron_store: Path
+) -> None:
+    check_prompt_tokens(engine.url("llamacpp"), tiny_store, "llamacpp")
+    check_prompt_tokens(nemotron.url("llamacpp"), tiny_nemotron_store, "llamacpp")
 
 
 def test_tool_choice_is_obeyed(engine: Stack) -> None:
