@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,28 @@ from typing import Any
 import torch
 from gguf import GGUFWriter, TokenType
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from release.manifest import Base, Dataset, Draft, Engines, Manifest, Served
+from release.manifest import Base, Dataset, Draft, Manifest, Served
 from release.store import ReleaseStore
+from tests.tiny_models import llama_pre_tokenizer
+from train.template import KNOWN, Template
 
-TEMPLATE = Path(__file__).parent.parent / "train" / "templates" / "chatml-hermes.jinja"
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-EOS = 2
 CONTEXT = 8192
+VOCABULARY = 640
+# Control tokens of each template's family: padding, BOS (if any), the others, the end of a turn.
+SPECIAL = {
+    "chatml-hermes": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+    "llama-nemotron": [
+        "<|finetune_right_pad_id|>",
+        "<|begin_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+    ],
+}
+BOS = {"chatml-hermes": None, "llama-nemotron": 1}
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -37,6 +48,26 @@ WEATHER: dict[str, Any] = {
             "type": "object",
             "properties": {"city": {"type": "string"}},
             "required": ["city"],
+        },
+    },
+}
+TIME: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "get_time",
+        "description": "The time now",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
+NOTE: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "save_note",
+        "description": "Save a note",
+        "parameters": {
+            "type": "object",
+            "properties": {"note": {"type": "object"}},
+            "required": ["note"],
         },
     },
 }
@@ -70,21 +101,32 @@ TWO_CALLS = Answer(
     (WEATHER,),
     calls=(("get_weather", {"city": "Paris"}), ("get_weather", {"city": "Rome"})),
 )
-ANSWERS = (HELLO, ONE_CALL, TWO_CALLS)
+ZERO_ARGUMENTS = Answer("What time is it?", (TIME,), calls=(("get_time", {}),))
+TEXT_AND_CALL = Answer(
+    "Please look", (WEATHER,), "Let me look.", (("get_weather", {"city": "Rome"}),)
+)
+NESTED = Answer(
+    "Save all of it",
+    (NOTE,),
+    calls=(
+        ("save_note", {"note": {"é 東京": [1, -2.5, True, None, [], {}], 'a "b"': "\\n\n{}[]"}}),
+        ("save_note", {"note": {"html": "<b></tool_call></TOOLCALL><|im_end|><|eot_id|></b>"}}),
+    ),
+)
+ANSWERS = (HELLO, ONE_CALL, TWO_CALLS, ZERO_ARGUMENTS, TEXT_AND_CALL, NESTED)
 
 
-def build_release(root: Path, name: str = "tiny") -> Manifest:
+def build_release(root: Path, name: str = "tiny", template: str = "chatml-hermes") -> Manifest:
     """Train, export and seal the tiny model into the store at `root`; points `stable` to it."""
     store = ReleaseStore(root)
     with store.stage() as staged:
-        _export(staged, name)
-        template = (staged / "merged/chat_template.jinja").read_bytes()
-        manifest = store.seal(staged, _draft(name, template))
+        _export(staged, name, KNOWN[template])
+        manifest = store.seal(staged, _draft(name, KNOWN[template]))
     store.set_channel("stable", manifest.id)
     return manifest
 
 
-def _draft(name: str, template: bytes) -> Draft:
+def _draft(name: str, template: Template) -> Draft:
     return Draft(
         name=name,
         base=Base(name="tests/tiny-llama", revision="none"),
@@ -94,12 +136,12 @@ def _draft(name: str, template: bytes) -> Draft:
         training={},
         libraries={"torch": torch.__version__},
         served=Served(
-            chat_template_sha256=hashlib.sha256(template).hexdigest(),
-            tool_format="hermes",
-            engines=Engines(vllm_tool_parser="hermes"),
-            bos_token_id=None,
-            eos_token_id=EOS,
-            stop_tokens=[SPECIAL[EOS]],
+            chat_template_sha256=template.sha256,
+            tool_format=template.tool_format,
+            engines=template.engines,
+            bos_token_id=BOS[template.name],
+            eos_token_id=len(SPECIAL[template.name]) - 1,
+            stop_tokens=list(template.stop_tokens),
             context_length=CONTEXT,
             dtype="float32",
         ),
@@ -107,13 +149,13 @@ def _draft(name: str, template: bytes) -> Draft:
     )
 
 
-def _export(staged: Path, name: str) -> None:
-    tokenizer = _tokenizer()
+def _export(staged: Path, name: str, template: Template) -> None:
+    tokenizer = _tokenizer(template)
     model = _learn(tokenizer)
     merged = staged / "merged"
     tokenizer.save_pretrained(merged)
     model.save_pretrained(merged)
-    shutil.copyfile(TEMPLATE, merged / "chat_template.jinja")
+    (merged / "chat_template.jinja").write_text(template.source, encoding="utf-8")
     (staged / "gguf").mkdir()
     _write_gguf(staged / "gguf" / f"{name}.F32.gguf", model, tokenizer)
     adapter = staged / "adapter"
@@ -122,32 +164,43 @@ def _export(staged: Path, name: str) -> None:
     save_file({"none": torch.zeros(1)}, adapter / "adapter_model.safetensors")
 
 
-def _texts() -> Iterator[str]:
-    yield TEMPLATE.read_text()
+def _texts(template: Template) -> Iterator[str]:
+    yield template.source
     for answer in ANSWERS:
         yield json.dumps(answer.messages())
         yield json.dumps(answer.tools)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer(template: Template) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
-    # The pieces that llama.cpp knows as "smollm".
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
+    if template.name == "llama-nemotron":
+        tokenizer.pre_tokenizer = llama_pre_tokenizer()
+    else:
+        # The pieces that llama.cpp knows as "smollm".
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=512,
-        special_tokens=SPECIAL,
+        vocab_size=VOCABULARY,
+        special_tokens=SPECIAL[template.name],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.train_from_iterator(_texts(template), trainer)
+    special, bos = SPECIAL[template.name], BOS[template.name]
+    if bos is not None:
+        # As Llama 3's own: text that is encoded without a template starts with BOS.
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{special[bos]} $A", special_tokens=[(special[bos], bos)]
+        )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        eos_token=SPECIAL[EOS],
-        pad_token=SPECIAL[0],
-        chat_template=TEMPLATE.read_text(),
+        bos_token=None if bos is None else special[bos],
+        eos_token=special[-1],
+        pad_token=special[0],
+        additional_special_tokens=special[1:-1],
+        chat_template=template.source,
         clean_up_tokenization_spaces=False,
     )
 
@@ -158,15 +211,15 @@ def _learn(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     torch.set_num_threads(1)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=512,
+            vocab_size=VOCABULARY,
             hidden_size=128,
             intermediate_size=256,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=CONTEXT,
-            bos_token_id=None,
-            eos_token_id=EOS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
             pad_token_id=0,
             tie_word_embeddings=False,
         )
@@ -178,7 +231,7 @@ def _learn(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         [[-100] * start + row[start:] + [-100] * (length - len(row)) for row, start in rows]
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(400):
+    for _ in range(800):
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
@@ -196,8 +249,11 @@ def _row(tokenizer: PreTrainedTokenizerFast, answer: Answer) -> tuple[list[int],
         messages[:1], tools=tools, tokenize=False, add_generation_prompt=True
     )
     assert whole.startswith(prompt)
-    start = len(tokenizer(prompt)["input_ids"])
-    return tokenizer(prompt)["input_ids"] + tokenizer(whole[len(prompt) :])["input_ids"], start
+    asked, answered = (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (prompt, whole[len(prompt) :])
+    )
+    return asked + answered, len(asked)
 
 
 def _write_gguf(path: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -216,16 +272,21 @@ def _write_gguf(path: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokeni
     vocabulary = sorted(bpe["vocab"], key=bpe["vocab"].__getitem__)
     pieces = vocabulary + [f"<unused{i}>" for i in range(len(vocabulary), config.vocab_size)]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre("smollm" if tokenizer.bos_token_id is None else "llama-bpe")
     writer.add_token_list(pieces)
     writer.add_token_types(
-        [TokenType.CONTROL if piece in SPECIAL else TokenType.NORMAL for piece in pieces]
+        [
+            TokenType.CONTROL if index <= tokenizer.eos_token_id else TokenType.NORMAL
+            for index in range(len(pieces))
+        ]
     )
     writer.add_token_merges([" ".join(pair) for pair in bpe["merges"]])
-    writer.add_eos_token_id(EOS)
+    if tokenizer.bos_token_id is not None:
+        writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
     writer.add_pad_token_id(0)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE.read_text())
+    writer.add_add_bos_token(tokenizer.bos_token_id is not None)
+    writer.add_chat_template(tokenizer.chat_template)
     for name, tensor in model.state_dict().items():
         writer.add_tensor(*_tensor(name, tensor, config))
     writer.write_header_to_file()

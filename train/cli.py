@@ -88,7 +88,7 @@ def _finetune(
         from train.pipeline import Places, run
         from train.progress import Reporter
 
-        places = Places(output, cache, llama_cpp_folder())
+        places = Places(output, cache, llama_cpp_folder(), vllm_python())
         outcome = run(settings, places, Reporter(console), reuse=reuse)
     if json_output:
         sys.stdout.write(json.dumps(_as_json(outcome, output)) + "\n")
@@ -157,6 +157,14 @@ def _infer(
 def llama_cpp_folder() -> Path:
     """Where `make setup` puts llama.cpp's converter and `make quantizer` its binaries."""
     return Path(os.environ.get("TOOLSMITH_LLAMA_CPP", _ROOT / ".cache" / "llama.cpp"))
+
+
+def vllm_python() -> Path | None:
+    """The interpreter of vLLM's environment; None where `make setup VLLM=0` left it out."""
+    if given := os.environ.get("TOOLSMITH_VLLM_PYTHON"):
+        return Path(given)
+    default = _ROOT / ".venvs" / "vllm" / "bin" / "python"
+    return default if default.is_file() else None
 
 
 def _model_folder(model: str, part: str, store: Path) -> Path:

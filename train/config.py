@@ -47,7 +47,7 @@ class TrainConfig(BaseModel):
         False, description="train on rows with doubts too: calls to functions not offered, …"
     )
     eval_cases: int = Field(60, ge=1, description="tool-call turns per held-out set")
-    template: Literal["chatml-hermes"] = Field(
+    template: Literal["chatml-hermes", "llama-nemotron"] = Field(
         "chatml-hermes", description="chat template, shared with the servers"
     )
     engine: Literal["trl"] = Field("trl", description="what trains")

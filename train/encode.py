@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from typing import Any, Literal
 
 from tokenizers import Encoding, Tokenizer
@@ -25,12 +24,12 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from train.errors import TrainError
 from train.messages import Conversation
-from train.template import template_variables
+from train.template import ControlTokens, template_variables
 
 Drop = Literal[
     "too-long",  # more tokens than the sequence length
     "nothing-trained",  # no assistant turn, so no token to learn from
-    "control-token",  # a text that holds the template's own marks, such as <|im_end|>
+    "control-token",  # a text with a special token, as <|im_end|>, or an answer with a call's mark
     "split-token",  # one token holds the end of a header and the start of the answer
 ]
 
@@ -106,7 +105,7 @@ class Encoder:
                 "Use one of Toolsmith's templates, or mark the assistant's turns in yours"
             )
         self._tokenizer = _plain(tokenizer)
-        self._control = _control_tokens(tokenizer)
+        self._control = ControlTokens(tokenizer)
 
     def encode(self, conversation: Conversation) -> Encoded:
         """See `encode`."""
@@ -135,12 +134,11 @@ class Encoder:
         chunk: _Chunk = []
         characters = 0
         for conversation in conversations:
-            variables = _variables(conversation)
-            text, spans = self._render(variables)
+            text, spans = self._render(_variables(conversation))
             characters += len(text)
             if not spans:
                 chunk.append(Dropped("nothing-trained", "no assistant turn"))
-            elif found := self._control_token(variables, text):
+            elif found := self._control.first_in(conversation):
                 chunk.append(Dropped("control-token", f"a text holds {found}"))
             else:
                 chunk.append((text, spans))
@@ -175,19 +173,6 @@ class Encoder:
                 )
         return texts[0], spans[0]
 
-    def _control_token(self, variables: dict[str, Any], text: str) -> str | None:
-        """A mark of the template's that came from the row's own text, if there is one.
-
-        A template may escape marks inside JSON. So a row that holds one is rendered again without
-        it: when the rest is the same structure, nothing of the row's text was read as structure.
-        """
-        found = self._control.search("\0".join(_strings(variables)))
-        if not found:
-            return None
-        without, _ = self._render(_mapped(variables, lambda value: self._control.sub("x", value)))
-        same = self._control.findall(text) == self._control.findall(without)
-        return None if same else found[0]
-
 
 _Chunk = list[tuple[str, list[Span]] | Dropped]
 
@@ -218,16 +203,6 @@ def _plain(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     rules = json.loads(backend.to_str())
     rules |= {"post_processor": None, "padding": None, "truncation": None}
     return Tokenizer.from_str(json.dumps(rules))
-
-
-def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """What the template writes as structure: its special tokens and the ones that end a text."""
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    marks = {token for token in special if token in tokenizer.chat_template}
-    marks |= {token for token in (tokenizer.bos_token, tokenizer.eos_token) if token}
-    # Longest first: of two marks at one place the tokenizer takes the longer.
-    ordered = sorted(marks, key=lambda mark: (-len(mark), mark))
-    return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
 
 
 def _results(chunk: _Chunk, encodings: Sequence[Encoding]) -> Iterator[Encoded | Dropped]:
@@ -272,24 +247,3 @@ def _tokens_of(text: str, start: int, end: int, encoding: Encoding, tokens: int)
             "never sees this token there: begin the answer without blanks"
         )
     return first, last
-
-
-def _strings(value: Any) -> Iterator[str]:
-    """All text in nested data, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from chain.from_iterable(_strings(part) for part in chain(value, value.values()))
-    elif isinstance(value, list | tuple):
-        yield from chain.from_iterable(_strings(part) for part in value)
-
-
-def _mapped(value: Any, change: Callable[[str], str]) -> Any:
-    """The same nested data with all text changed, keys included."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {change(key): _mapped(part, change) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_mapped(part, change) for part in value]
-    return value

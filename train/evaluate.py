@@ -16,7 +16,7 @@ from train.encode import encode
 from train.generate import Request, answers
 from train.messages import Conversation, Message, ToolCall
 from train.template import prompt
-from train.toolcalls import CALL_BEGINS, parse_hermes
+from train.toolcalls import CallParser, parser_of
 
 SLACK = 24  # tokens of an answer beyond the longest expected one
 
@@ -112,6 +112,7 @@ def evaluate(
     A turn of which every token is the model's first choice is what greedy decoding writes; one
     pass over a conversation finds these for all its turns. Only the others are generated.
     """
+    parser = parser_of(tokenizer.chat_template)
     certain = _written_greedily(model, tokenizer, held_out)
     on_done(len(certain))
     open_cases = [case for case in held_out if case not in certain]
@@ -124,9 +125,9 @@ def evaluate(
         max(lengths, default=0) + SLACK,
         lambda done: on_done(len(certain) + done),
         # Where every expected turn is calls alone, one that begins otherwise is wrong already.
-        "" if any(case.message.content for case in open_cases) else CALL_BEGINS,
+        "" if any(case.message.content for case in open_cases) else parser.begins,
     )
-    rest = score(open_cases, texts)
+    rest = score(open_cases, texts, parser)
     return replace(
         rest,
         cases=len(held_out),
@@ -173,12 +174,12 @@ def _written_greedily(
     return found
 
 
-def score(held_out: Sequence[Case], texts: Sequence[str]) -> Evaluation:
+def score(held_out: Sequence[Case], texts: Sequence[str], parser: CallParser) -> Evaluation:
     """Compare generated texts with what the cases expect."""
     exact = names = well_formed = 0
     misses: list[Miss] = []
     for case, text in zip(held_out, texts, strict=True):
-        answer = parse_hermes(text)
+        answer = parser.parse(text)
         well_formed += answer.well_formed
         names += [call.name for call in answer.calls] == [call.name for call in case.expected]
         if answer.well_formed and same_calls(answer.calls, case.expected):

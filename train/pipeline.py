@@ -19,12 +19,14 @@ from release.manifest import Base, Draft, Manifest, Score, Served
 from release.store import ReleaseStore
 from train import export
 from train.base import BaseModel, load_tokenizer, resolve_base
+from train.closed_loop import Checked, check
 from train.config import TrainConfig
 from train.data.page import page
 from train.data.rows import Rows, load_rows
 from train.data.survey import run_report
 from train.evaluate import Case, Evaluation, cases, evaluate
 from train.generate import load_for_inference
+from train.messages import Conversation
 from train.progress import Reporter
 from train.template import KNOWN, Template
 from train.tokens import EncodedRows, encode_rows
@@ -37,11 +39,15 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "gguf")
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run reads and writes: the release store, the cache, llama.cpp's tools."""
+    """Where a run reads and writes: the release store, the cache, llama.cpp's tools.
+
+    `vllm_python` is the interpreter of vLLM's environment, None where there is none.
+    """
 
     store: Path
     cache: Path
     llama_cpp: Path
+    vllm_python: Path | None
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
         )
         stage.note = encoded.summary()
         model = load_for_training(base, config)
+    kept = [rows.train[encoded.source(number)] for number in range(len(encoded))]
+    checked = _check(tokenizer, template, kept, places.vllm_python, report)
     key = f"{base.name}/{base.revision}/{template.sha256}"
     before = _base_scores(model, tokenizer, sets, places.cache, key, report)
     steps = _train(model, tokenizer, encoded, config, report)
@@ -109,6 +117,7 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     reports = {
         "data.json": data.model_dump_json(indent=2),
         "report.html": page(data),
+        "closed-loop.json": json.dumps(vars(checked), indent=2),
         "training.jsonl": "".join(json.dumps(vars(step)) + "\n" for step in steps),
         "evaluation.json": json.dumps(
             {name: evaluation.report() for name, evaluation in after.items()},
@@ -118,6 +127,19 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
     }
     sealed = _seal(model, tokenizer, config, places, draft, reports, report)
     return Outcome(sealed, None, False, report.seconds, speed)
+
+
+def _check(
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    rows: Sequence[Conversation],
+    vllm_python: Path | None,
+    report: Reporter,
+) -> Checked:
+    with report.stage("Closed loop", len(rows)) as stage:
+        checked = check(tokenizer, template, rows, vllm_python, stage.advance)
+        stage.note = f"{checked.calls} calls in {checked.turns} turns read back by {checked.parser}"
+    return checked
 
 
 def _base_scores(

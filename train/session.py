@@ -12,7 +12,7 @@ from rich.console import Console
 from train.errors import TrainError
 from train.generate import Request, load_for_inference, stream
 from train.messages import Message, Tool
-from train.toolcalls import parse_hermes
+from train.toolcalls import parser_of
 
 
 def read_tools(path: Path) -> tuple[Tool, ...]:
@@ -90,7 +90,7 @@ class Session:
         self._messages.append(message)
         request = Request(tuple(self._messages), self._tools)
         text = stream(self._model, self._tokenizer, request, self._max_tokens, show)
-        parsed = parse_hermes(text)
+        parsed = parser_of(self._tokenizer.chat_template).parse(text)
         answer = Message(role="assistant", content=parsed.content, tool_calls=parsed.calls)
         self._messages.append(answer)
         return answer

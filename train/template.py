@@ -6,7 +6,8 @@ The templates in train/templates are the only ones: they render here, in vLLM an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from release.manifest import Engines, ToolFormat
-from train.messages import Message, Tool
+from train.messages import Conversation, Message, Tool
+from train.toolcalls import PARSERS, CallParser
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,7 +33,14 @@ class Template:
     @property
     def source(self) -> str:
         """The Jinja source, as it is trained on and as it is sealed into a release."""
-        return (TEMPLATES / f"{self.name}.jinja").read_text(encoding="utf-8")
+        # What all templates write JSON with stands before each: a template can't include another.
+        parts = [TEMPLATES / "json.jinja", TEMPLATES / f"{self.name}.jinja"]
+        return "".join(part.read_text(encoding="utf-8") for part in parts)
+
+    @property
+    def parser(self) -> CallParser:
+        """Reads the calls that the template writes, as vLLM does with `engines`' parser."""
+        return PARSERS[self.tool_format]
 
     @property
     def sha256(self) -> str:
@@ -43,6 +52,12 @@ KNOWN = {
     template.name: template
     for template in (
         Template("chatml-hermes", "hermes", Engines(vllm_tool_parser="hermes"), ("<|im_end|>",)),
+        Template(
+            "llama-nemotron",
+            "llama-nemotron",
+            Engines(vllm_tool_parser="toolsmith_nemotron"),
+            ("<|eot_id|>",),
+        ),
     )
 }
 
@@ -55,6 +70,42 @@ def prompt(
         _messages(messages), tools=_tools(tools), add_generation_prompt=True, tokenize=False
     )
     return text
+
+
+class ControlTokens:
+    """Finds the rows that no template can render: control tokens cannot be escaped in plain text.
+
+    A turn's text that holds `<|im_end|>` would end the turn, and an assistant's text that holds the
+    mark that begins calls would be read as a call. Within names, arguments and tool definitions a
+    template writes every `<` as `\\u003c`, so there both are harmless.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        tokens = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
+        marks = {p.begins for p in PARSERS.values() if p.begins in tokenizer.chat_template}
+        self._in_text = _any_of(tokens)
+        self._in_assistants_text = _any_of(tokens | marks)
+        self._in_json = _any_of({token for token in tokens if "<" not in token})
+
+    def first_in(self, conversation: Conversation) -> str | None:
+        """The first one, or None: then the row can be rendered."""
+        for message in conversation.messages:
+            text = self._in_assistants_text if message.role == "assistant" else self._in_text
+            found = text.search(message.content)
+            for call in message.tool_calls:
+                found = found or self._in_json.search(call.model_dump_json())
+            if found:
+                return found[0]
+        for tool in conversation.tools:
+            if found := self._in_json.search(tool.model_dump_json()):
+                return found[0]
+        return None
+
+
+def _any_of(tokens: Collection[str]) -> re.Pattern[str]:
+    # Longest first: of two tokens at one place the tokenizer takes the longer.
+    ordered = sorted(tokens, key=lambda token: (-len(token), token))
+    return re.compile("|".join(map(re.escape, ordered)) if ordered else r"(?!)")
 
 
 def template_variables(messages: Sequence[Message], tools: Sequence[Tool]) -> dict[str, Any]:

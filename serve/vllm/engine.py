@@ -15,6 +15,7 @@ from serve.process import idle_cores
 from serve.ready import generate_token, get_json
 from serve.settings import Settings
 from serve.source import Sampling, Source
+from serve.vllm.plugins import PARSER_PLUGINS
 
 
 class Vllm:
@@ -65,7 +66,11 @@ class Vllm:
 
 
 def flags(source: Source, settings: Settings, context: int, on_cpu: bool) -> list[str]:
-    """The arguments of vLLM's OpenAI server."""
+    """The arguments of vLLM's OpenAI server.
+
+    Raises:
+        ServeError: the release needs a tool-call parser of a later Toolsmith.
+    """
     served = source.manifest.served
     arguments = [
         *("--model", str(source.merged)),
@@ -73,7 +78,7 @@ def flags(source: Source, settings: Settings, context: int, on_cpu: bool) -> lis
         *("--host", settings.host, "--port", str(settings.vllm_port)),
         *("--chat-template", str(source.chat_template)),
         "--enable-auto-tool-choice",
-        *("--tool-call-parser", served.engines.vllm_tool_parser),
+        *_parser_flags(served.engines.vllm_tool_parser),
         *("--max-model-len", str(context)),
         # In bfloat16 near-ties flip, and many CPUs have no instructions for it.
         *("--dtype", "float32" if on_cpu else served.dtype),
@@ -92,6 +97,18 @@ def flags(source: Source, settings: Settings, context: int, on_cpu: bool) -> lis
         # Compiling takes longer than it saves on the small models that a CPU serves.
         arguments += ["--enforce-eager", "--max-num-seqs", str(settings.vllm_max_seqs)]
     return arguments
+
+
+def _parser_flags(parser: str) -> list[str]:
+    chosen = ["--tool-call-parser", parser]
+    if parser in PARSER_PLUGINS:
+        return [*chosen, "--tool-parser-plugin", str(PARSER_PLUGINS[parser])]
+    if parser.startswith("toolsmith_"):
+        raise ServeError(
+            f"the release names the tool-call parser {parser}, which this Toolsmith does not have "
+            f"(it has {', '.join(PARSER_PLUGINS)}): serve it with a newer Toolsmith"
+        )
+    return chosen
 
 
 def _on_gpu(settings: Settings) -> bool:

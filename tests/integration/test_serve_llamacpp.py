@@ -18,7 +18,13 @@ from release.store import ReleaseStore
 from serve.state import read_state
 from tests.native_stack import Stack, eventually, stack
 from tests.release_fixture import ANSWERS, CONTEXT, HELLO, ONE_CALL, Answer
-from tests.served_answers import check_answer, client, tokens_of_long_answer
+from tests.served_answers import (
+    check_answer,
+    check_prompt_tokens,
+    check_tool_choice,
+    client,
+    tokens_of_long_answer,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 
@@ -30,6 +36,38 @@ def engine(tmp_path_factory: pytest.TempPathFactory, tiny_store: Path) -> Iterat
     with made.launcher("llamacpp", "--state-file", str(state)) as process:
         made.wait_ready(process)
         yield made
+
+
+@pytest.fixture(scope="module")
+def nemotron(
+    tmp_path_factory: pytest.TempPathFactory, tiny_nemotron_store: Path
+) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("llamacpp-nemotron")
+    made = stack(folder, tiny_nemotron_store, TOOLSMITH_THREADS="1")
+    with made.launcher("llamacpp") as process:
+        made.wait_ready(process)
+        yield made
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer.user)
+def test_answers_in_the_nemotron_format(nemotron: Stack, answer: Answer, stream: bool) -> None:
+    check_answer(nemotron.url("llamacpp"), answer, stream)
+
+
+def test_tool_choice_is_obeyed_in_the_nemotron_format(nemotron: Stack) -> None:
+    check_tool_choice(nemotron.url("llamacpp"), named=False)
+
+
+def test_the_fixed_prompts_have_the_tokens_of_training(
+    engine: Stack, tiny_store: Path, nemotron: Stack, tiny_nemotron_store: Path
+) -> None:
+    check_prompt_tokens(engine.url("llamacpp"), tiny_store, "llamacpp")
+    check_prompt_tokens(nemotron.url("llamacpp"), tiny_nemotron_store, "llamacpp")
+
+
+def test_tool_choice_is_obeyed(engine: Stack) -> None:
+    check_tool_choice(engine.url("llamacpp"), named=False)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -12,9 +12,29 @@ from release.store import ReleaseStore
 from serve.state import read_state
 from tests.native_stack import children, eventually, stack
 from tests.release_fixture import ANSWERS
-from tests.served_answers import check_answer, client, tokens_of_long_answer
+from tests.served_answers import (
+    check_answer,
+    check_prompt_tokens,
+    check_tool_choice,
+    client,
+    tokens_of_long_answer,
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+
+def test_serves_the_nemotron_format_through_the_plugin(
+    tmp_path: Path, tiny_nemotron_store: Path
+) -> None:
+    """One test, because vLLM takes a minute to start."""
+    made = stack(tmp_path, tiny_nemotron_store, TOOLSMITH_VLLM_DEVICE="cpu")
+    with made.launcher("vllm") as process:
+        made.wait_ready(process, 500)
+        for answer in ANSWERS:
+            for stream in (False, True):
+                check_answer(made.url("vllm"), answer, stream)
+        check_tool_choice(made.url("vllm"))
+        check_prompt_tokens(made.url("vllm"), tiny_nemotron_store, "vllm")
 
 
 def test_serves_the_release_drains_and_leaves_no_process(tmp_path: Path, tiny_store: Path) -> None:
@@ -29,6 +49,8 @@ def test_serves_the_release_drains_and_leaves_no_process(tmp_path: Path, tiny_st
         for answer in ANSWERS:
             for stream in (False, True):
                 check_answer(url, answer, stream)
+        check_tool_choice(url)
+        check_prompt_tokens(url, tiny_store, "vllm")
 
         state = read_state(state_file)
         assert state is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from serve.llamacpp.settings import LlamaCppSettings, flags, native_params
 from serve.settings import Settings, load_settings
 from serve.source import Sampling, Source, select
 from serve.vllm.engine import Vllm
+from serve.vllm.engine import flags as vllm_flags
+from serve.vllm.plugins import PARSER_PLUGINS
 from tests.native_stack import FAKE
 from tests.release_bundle import TEMPLATE, sealed
+from train.template import KNOWN
 
 
 @pytest.fixture
@@ -145,3 +149,34 @@ def test_url_of_reaches_a_wildcard_on_this_machine() -> None:
     assert url_of("0.0.0.0", 1) == "http://127.0.0.1:1"
     assert url_of("::", 1) == "http://[::1]:1"
     assert url_of("engine", 1) == "http://engine:1"
+
+
+def with_parser(release: Manifest, name: str) -> Manifest:
+    engines = release.served.engines.model_copy(update={"vllm_tool_parser": name})
+    served = release.served.model_copy(update={"engines": engines})
+    return release.model_copy(update={"served": served})
+
+
+def test_vllm_loads_our_own_parser_where_the_release_names_it(
+    tmp_path: Path, release: Manifest
+) -> None:
+    source, settings = made(tmp_path, vllm_device="cpu")
+    assert "--tool-parser-plugin" not in vllm_flags(source, settings, 64, on_cpu=True)
+    ours = replace(source, manifest=with_parser(release, "toolsmith_nemotron"))
+    arguments = vllm_flags(ours, settings, 64, on_cpu=True)
+    assert arguments[arguments.index("--tool-call-parser") + 1] == "toolsmith_nemotron"
+    plugin = Path(arguments[arguments.index("--tool-parser-plugin") + 1])
+    assert 'NAME = "toolsmith_nemotron"' in plugin.read_text(encoding="utf-8")
+
+
+def test_a_parser_of_a_later_toolsmith_is_refused(tmp_path: Path, release: Manifest) -> None:
+    source, settings = made(tmp_path, vllm_device="cpu")
+    later = replace(source, manifest=with_parser(release, "toolsmith_other"))
+    with pytest.raises(ServeError, match=r"toolsmith_other.*with a newer Toolsmith"):
+        vllm_flags(later, settings, 64, on_cpu=True)
+
+
+def test_every_parser_that_training_names_is_known() -> None:
+    for template in KNOWN.values():
+        name = template.engines.vllm_tool_parser
+        assert name in PARSER_PLUGINS or not name.startswith("toolsmith_")

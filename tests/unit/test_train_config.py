@@ -10,6 +10,7 @@ import yaml
 
 from train.config import ENV_PREFIX, PROFILES, TrainConfig, load_config, profiles
 from train.errors import ConfigError
+from train.template import KNOWN
 
 PROFILE = "smollm2-135m"
 
@@ -129,3 +130,17 @@ def test_a_profile_holds_known_settings_only(profile: str) -> None:
 def test_the_embedded_profile_needs_no_network() -> None:
     config = load_config(PROFILE)
     assert (config.base, config.data) == ("embedded:smollm2-135m", "embedded")
+
+
+def test_the_nemotron_profile_trains_the_corrected_template() -> None:
+    config = load_config("nemotron-4b")
+    assert config.base == "nvidia/Llama-3.1-Nemotron-Nano-4B-v1.1"
+    assert config.data == "glaiveai/glaive-function-calling-v2"
+    assert (config.template, config.engine) == ("llama-nemotron", "trl")
+    assert (config.lora_r, config.sequence_length) == (16, 4096)
+
+
+def test_every_template_can_be_chosen() -> None:
+    for template in KNOWN:
+        assert load_config(PROFILE, overrides={"template": template}).template == template
+    assert "template" in refused(overrides={"template": "none"})

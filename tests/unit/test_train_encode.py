@@ -103,7 +103,8 @@ def test_any_text_is_masked_as_transformers_does_or_refused(
     assert encoded == by_transformers(tokenizer, row)
     trained = [t for t, on in zip(encoded.input_ids, encoded.trained, strict=True) if on]
     lossless = tokenizer.decode(tokenizer(answer)["input_ids"]) == answer
-    assert not lossless or tokenizer.decode(trained) == f"{answer}<|im_end|>"
+    said = answer.lstrip(" \t\r\n")  # as the template does
+    assert not lossless or tokenizer.decode(trained) == f"{said}<|im_end|>"
 
 
 def test_one_and_many_are_the_same(tokenizer: Any) -> None:
@@ -173,7 +174,10 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 
 
 def test_a_token_on_both_sides_of_the_edge_is_refused_and_counted(tokenizer: Any) -> None:
-    """The header ends in a line break, and two of them are one token: serving never makes it."""
+    """A header ends in a line break, and two of them are one token: serving never makes it."""
+    template = tokenizer.chat_template.replace(".lstrip(' \\t\\r\\n')", "")
+    assert template != tokenizer.chat_template
+    tokenizer = with_template(tokenizer, template)
     split = conversation("Hello", "\n\nHi")
     assert any(by_transformers(tokenizer, split).trained)  # the header's break is trained as well
     with pytest.raises(SplitTokenError, match=r"assistant\\n' \| '\\n\\nHi"):
@@ -239,38 +243,19 @@ def test_a_text_with_the_templates_marks_is_dropped(tokenizer: Any, where: str) 
     assert "<|im_" in result.detail
 
 
-ESCAPING = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
-    "{% generation %}{{ m.content }}{{ m.tool_calls | tojson | replace('<|', '\\\\u003c|') }}"
-    "<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}\n{% endfor %}"
-)
-
-
-def test_a_mark_that_the_template_escapes_is_kept(tokenizer: Any) -> None:
-    row = Conversation(messages=(Message(role="user", content="u"), CALL))
-    escaping = with_template(tokenizer, ESCAPING)
-    (result,) = encode_stream(escaping, [row])
-    assert isinstance(result, Encoded)
-    plain = with_template(tokenizer, ESCAPING.replace("\\\\u003c", "<"))
-    (result,) = encode_stream(plain, [row])
-    assert isinstance(result, Dropped)
-    assert result.reason == "control-token"
-
-
-def test_a_mark_in_a_functions_description_is_found(tokenizer: Any) -> None:
+def test_a_mark_inside_json_is_escaped_and_kept(tokenizer: Any) -> None:
     tool = Tool(name="f", description=MARK)
-    template = "{{ tools[0].function.description }}" + ESCAPING
-    row = Conversation(messages=conversation("u", "a").messages, tools=(tool,))
-    (result,) = encode_stream(with_template(tokenizer, template), [row])
+    row = Conversation(messages=(Message(role="user", content="u"), CALL), tools=(tool,))
+    (result,) = encode_stream(tokenizer, [row])
+    assert isinstance(result, Encoded)
+    assert result.input_ids.count(tokenizer.eos_token_id) == 3, "one for each turn"
+
+
+def test_a_text_with_any_special_token_is_dropped(tokenizer: Any) -> None:
+    """A server leaves special tokens out of an answer: the text would not come back."""
+    (result,) = encode_stream(tokenizer, [conversation("what is <file_sep>?", "A mark")])
     assert isinstance(result, Dropped)
     assert result.reason == "control-token"
-
-
-def test_other_special_tokens_are_text(tokenizer: Any) -> None:
-    """The template does not use them: they are read the same when trained and when served."""
-    assert len(tokenizer.encode("<file_sep>")) == 1
-    (result,) = encode_stream(tokenizer, [conversation("what is <file_sep>?", "A mark")])
-    assert isinstance(result, Encoded)
 
 
 def test_a_row_without_an_assistant_trains_nothing(tokenizer: Any) -> None:

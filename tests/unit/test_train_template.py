@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from train.embedded.generator import conversations
 from train.encode import encode
 from train.messages import Conversation, Message, Tool, ToolCall
-from train.template import KNOWN, prompt
-from train.toolcalls import parse_hermes
+from train.template import KNOWN, TEMPLATES, Template, prompt
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 WEATHER = Tool(
@@ -87,10 +84,11 @@ PROMPTS: dict[str, Conversation] = {
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_a_prompt_is_the_golden_one(tokenizer: Any, name: str) -> None:
+def test_a_prompt_is_the_golden_one(templated: tuple[Template, Any], name: str) -> None:
+    template, tokenizer = templated
     conversation = PROMPTS[name]
     text = prompt(tokenizer, conversation.messages, conversation.tools)
-    assert text == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+    assert text == (GOLDEN / template.name / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def test_what_is_trained_starts_as_what_is_asked(tokenizer: Any) -> None:
@@ -138,47 +136,7 @@ def test_a_row_of_any_kind_trains_something(tokenizer: Any) -> None:
         assert len(trained) == len(turns)
 
 
-# Everything that a string can hold, and often what the format is made of. The end mark itself is
-# left out: see test_an_end_mark_inside_a_string_cuts_the_call.
-TEXT = st.lists(
-    st.one_of(
-        st.text(st.characters(exclude_categories=("Cs",)), max_size=8),
-        st.sampled_from(['"', "'", "\\", "\n", "{", "}", "\\n", "<tool_call", "</b>", "é", "🌧"]),
-    ),
-    max_size=5,
-).map("".join)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=8,
-)  # fmt: skip
-CALLS = st.lists(
-    st.builds(ToolCall, name=TEXT, arguments=st.dictionaries(TEXT, VALUES, max_size=4)),
-    min_size=1,
-    max_size=3,
-)
-
-
-@given(CALLS)
-def test_calls_are_read_back_as_they_were_written(tokenizer: Any, calls: list[ToolCall]) -> None:
-    row = prompt(tokenizer, [user("u"), said("", *((c.name, c.arguments) for c in calls))], ())
-    answer = row.split("<|im_start|>assistant\n")[1].rpartition("<|im_end|>")[0]
-    parsed = parse_hermes(answer)
-    assert parsed.well_formed
-    assert [call.model_dump() for call in parsed.calls] == [call.model_dump() for call in calls]
-    assert parsed.content == ""
-
-
-def test_an_end_mark_inside_a_string_cuts_the_call(tokenizer: Any) -> None:
-    """A limit of the format, in vLLM's parser as here: it is seen, never taken for another call."""
-    arguments = {"text": "a</tool_call>b"}
-    row = prompt(tokenizer, [user("u"), said("", ("f", arguments))], ())
-    parsed = parse_hermes(row.split("<|im_start|>assistant\n")[1])
-    assert not parsed.well_formed
-    assert parsed.calls == ()
-
-
 def test_the_hash_is_of_the_source() -> None:
     template = KNOWN["chatml-hermes"]
+    assert template.source.endswith((TEMPLATES / "chatml-hermes.jinja").read_text(encoding="utf-8"))
     assert template.sha256 == hashlib.sha256(template.source.encode()).hexdigest()
