@@ -42,7 +42,7 @@ def _finetune(
         str, typer.Option(help="Name of a profile; `auto` chooses by the hardware and says why.")
     ] = "smollm2-135m",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
-    data: Annotated[str | None, typer.Option(help="A file of rows, or `embedded`.")] = None,
+    data: Annotated[str | None, typer.Option(help="A file of rows, a hub id, `embedded`.")] = None,
     base: Annotated[str | None, typer.Option(help="Base model: hub id or local folder.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the release.")] = None,
     max_samples: Annotated[int | None, typer.Option(help="Train on at most so many rows.")] = None,
@@ -194,15 +194,12 @@ def _need_training_libraries() -> None:
 @contextmanager
 def _clear_errors(interrupted: str) -> Iterator[None]:
     """Turn known errors into one line and an exit code; Ctrl-C says what became of the work."""
-    # Imported late: reading rows needs none of the training libraries, but they share a package.
-    from train.rows import DataError
-
     try:
         yield
     except ConfigError as error:
         _say_error(error)
         raise typer.Exit(2) from None
-    except (TrainError, DataError, ReleaseError) as error:
+    except (TrainError, ReleaseError) as error:
         _say_error(error)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

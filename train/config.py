@@ -30,10 +30,22 @@ class TrainConfig(BaseModel):
     name: str = Field("tools", pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$", description="release name")
     base: str = Field(description="hub id, local folder, or embedded:smollm2-135m")
     base_revision: str = Field("main", description="hub revision of the base")
-    data: str = Field(description="a file of rows, or `embedded`")
+    data: str = Field(description="a file or folder of rows, a hub id, or `embedded`")
+    data_format: Literal["auto", "glaive", "openai", "sharegpt", "hermes", "xlam"] = Field(
+        "auto", description="layout of the rows; auto detects it"
+    )
+    data_revision: str = Field("main", description="hub revision of the data: pin a commit")
+    data_subset: str | None = Field(None, description="hub subset of the data")
+    data_split: str = Field("train", description="hub split of the data")
     max_rejects: float = Field(0.1, ge=0, le=1, description="share of rows that may be unreadable")
     max_samples: int | None = Field(None, ge=1, description="rows to train on; empty means all")
-    held_out: float = Field(0.1, gt=0, lt=1, description="share of a file's rows kept to evaluate")
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the rows kept to evaluate")
+    held_out_functions: float = Field(
+        0, ge=0, lt=1, description="share of the functions whose rows are all kept to evaluate"
+    )
+    keep_doubtful: bool = Field(
+        False, description="train on rows with doubts too: calls to functions not offered, …"
+    )
     eval_cases: int = Field(60, ge=1, description="tool-call turns per held-out set")
     template: Literal["chatml-hermes"] = Field(
         "chatml-hermes", description="chat template, shared with the servers"

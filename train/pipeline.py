@@ -20,7 +20,9 @@ from release.store import ReleaseStore
 from train import export
 from train.base import BaseModel, load_tokenizer, resolve_base
 from train.config import TrainConfig
-from train.data import Rows, load_rows
+from train.data.page import page
+from train.data.rows import Rows, load_rows
+from train.data.survey import run_report
 from train.evaluate import Case, Evaluation, cases, evaluate
 from train.generate import load_for_inference
 from train.progress import Reporter
@@ -103,7 +105,10 @@ def run(config: TrainConfig, places: Places, report: Reporter, *, reuse: bool = 
         return Outcome(None, adapter, False, report.seconds, speed)
     draft = _draft(config, rows, base, template, tokenizer, encoded, steps, fingerprint)
     draft = draft.model_copy(update={"scores": _scores(sets, before, after)})
+    data = run_report(rows, encoded, config.sequence_length)
     reports = {
+        "data.json": data.model_dump_json(indent=2),
+        "report.html": page(data),
         "training.jsonl": "".join(json.dumps(vars(step)) + "\n" for step in steps),
         "evaluation.json": json.dumps(
             {name: evaluation.report() for name, evaluation in after.items()},

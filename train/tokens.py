@@ -21,9 +21,11 @@ from train.arrow_file import arrow_file
 from train.encode import CHUNK_ROWS, Drop, Dropped, Encoded, encode_stream
 from train.errors import TrainError
 from train.messages import Conversation
-from train.packing import Packs, pack
+from train.packing import pack
 
 log = logging.getLogger(__name__)
+
+Numbers = np.ndarray[Any, np.dtype[np.int32]]
 
 SCHEMA = pa.schema(
     [
@@ -34,18 +36,23 @@ SCHEMA = pa.schema(
 )
 
 
+class NothingLeftError(TrainError):
+    """No row can be trained whole."""
+
+
 class EncodedRows(Sequence[Encoded]):
-    """The rows as tokens. `dropped` counts rows left out, by reason; `packs` is set when packed."""
+    """The rows as tokens.
+
+    `dropped` counts the rows left out by reason, `lengths` and `trained_lengths` are the tokens of
+    each row and those that enter the loss, `packs` is which rows share a sequence, if any do.
+    """
 
     def __init__(self, table: pa.Table, dropped: dict[Drop, int], capacity: int | None) -> None:
         self.table = table
         self.dropped = dropped
-        lengths = pc.list_value_length(table["input_ids"]).to_numpy()
-        self.packs: Packs | None = pack(lengths.tolist(), capacity) if capacity else None
-        self.tokens = int(lengths.sum())
-        self.trained_tokens = sum(
-            pc.sum(chunk.flatten(), min_count=0).as_py() for chunk in table["trained"].chunks
-        )
+        self.lengths = _numpy([pc.list_value_length(part) for part in table["input_ids"].chunks])
+        self.trained_lengths = _numpy([_marks(part) for part in table["trained"].chunks])
+        self.packs = pack(self.lengths.tolist(), capacity) if capacity else None
 
     @classmethod
     def of(cls, rows: Sequence[Encoded], *, pack_into: int | None = None) -> EncodedRows:
@@ -53,12 +60,14 @@ class EncodedRows(Sequence[Encoded]):
         return cls(_table(list(enumerate(rows))), {}, pack_into)
 
     @property
-    def lengths(self) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """Tokens of each row."""
-        lengths: np.ndarray[Any, np.dtype[np.int32]] = pc.list_value_length(
-            self.table["input_ids"]
-        ).to_numpy()
-        return lengths
+    def tokens(self) -> int:
+        """Tokens of all rows."""
+        return int(self.lengths.sum())
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens of all rows that enter the loss."""
+        return int(self.trained_lengths.sum())
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -98,6 +107,17 @@ class EncodedRows(Sequence[Encoded]):
         return counts
 
 
+def _numpy(parts: list[pa.Array]) -> Numbers:
+    return np.concatenate([np.zeros(0, np.int32), *(part.to_numpy() for part in parts)])
+
+
+def _marks(lists: pa.ListArray) -> pa.Array:
+    """How many are true in each list."""
+    counted = np.concatenate([[0], np.cumsum(lists.flatten().to_numpy(zero_copy_only=False))])
+    offsets = lists.offsets.to_numpy()
+    return pa.array(np.diff(counted[offsets - offsets[0]]), type=pa.int32())
+
+
 def encode_rows(
     tokenizer: PreTrainedTokenizerBase,
     rows: Iterable[Conversation],
@@ -114,7 +134,8 @@ def encode_rows(
 
     Raises:
         EncodeError: the template or the tokenizer does not say what is trained.
-        TrainError: no row is left, or the disk is full.
+        NothingLeftError: no row is left.
+        TrainError: the disk is full.
     """
     dropped: Counter[Drop] = Counter()
     shortest: int | None = None
@@ -138,7 +159,7 @@ def encode_rows(
     for reason, count in dropped.most_common():
         log.warning("%d rows are left out as %s; the first is %s", count, reason, first[reason])
     if not table.num_rows:
-        raise TrainError(_nothing_left(dropped, sequence_length, shortest))
+        raise NothingLeftError(_nothing_left(dropped, sequence_length, shortest))
     on_done(table.num_rows + dropped.total())
     counts = dict(dropped.most_common())
     return EncodedRows(table, counts, sequence_length if packing else None)

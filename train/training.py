@@ -26,8 +26,8 @@ from train.batches import CheckedCollator, training_set
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.hardware import cpu_has_bfloat16
+from train.leak import LEAK, leak
 from train.loss import TrainedTokensTrainer
-from train.packing import LEAK, leak
 from train.tokens import EncodedRows
 
 log = logging.getLogger(__name__)

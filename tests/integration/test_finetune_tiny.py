@@ -19,7 +19,14 @@ pytestmark = pytest.mark.engine
 
 ROOT = Path(__file__).parent.parent.parent
 LLAMA_CPP = Path(os.environ.get("TOOLSMITH_LLAMA_CPP", ROOT / ".cache" / "llama.cpp"))
-SETTINGS = {"name": "tiny", "data": "embedded", "eval_cases": 3, "max_samples": 6, "max_steps": 2}
+SETTINGS = {
+    "name": "tiny",
+    "data": "embedded",
+    "eval_cases": 3,
+    "max_samples": 6,
+    "max_steps": 2,
+    "packing": True,
+}
 
 
 def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -84,6 +91,9 @@ def test_the_manifest_says_what_was_done(made: dict[str, Any], folder: Path) -> 
     assert {score.set: score.cases for score in manifest.scores} == {"seen": 3, "unseen": 3}
     assert manifest.training["steps"] == 2
     assert manifest.training["config"]["max_samples"] == 6
+    assert (manifest.training["rows"], manifest.training["rows_dropped"]) == (6, {})
+    assert 0 < manifest.training["packs"] < 6
+    assert 0.5 < manifest.training["packing_efficiency"] <= 1
     assert list(manifest.gguf()) == ["Q8_0"]
     assert str(folder) not in manifest.model_dump_json(exclude={"training", "base"})
 
@@ -102,6 +112,12 @@ def test_the_reports_show_the_run(made: dict[str, Any], folder: Path) -> None:
     reports = ReleaseStore(folder / "models").path(made["release"]) / "reports"
     curve = [json.loads(line) for line in (reports / "training.jsonl").read_text().splitlines()]
     assert [step["step"] for step in curve] == [1, 2]
+    data = json.loads((reports / "data.json").read_text(encoding="utf-8"))
+    tokens = data["tokens"]
+    assert data["rows"]["parts"]["train"] == tokens["rows"] + sum(tokens["dropped"].values())
+    assert 0 < data["tokens"]["trained"] < data["tokens"]["total"]
+    assert sum(data["kinds"].values()) == sum(data["rows"]["parts"].values())
+    assert (reports / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     evaluation = json.loads((reports / "evaluation.json").read_text(encoding="utf-8"))
     assert {name: found["cases"] for name, found in evaluation.items()} == {"seen": 3, "unseen": 3}
 

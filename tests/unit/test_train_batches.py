@@ -258,7 +258,9 @@ def test_rows_are_kept_on_disk_under_no_name(tokenizer: Any, tmp_path: Path) -> 
     held = encode_rows(tokenizer, rows, 2048)
     assert stored.table.equals(held.table)
     assert stored[650] == held[650] == stored[650 - len(stored)]
-    assert stored.trained_tokens == sum(sum(row.trained) for row in held)
+    assert stored.lengths.tolist() == [len(row.input_ids) for row in held]
+    assert stored.trained_lengths.tolist() == [sum(row.trained) for row in held]
+    assert (stored.tokens, stored.trained_tokens) == (held.tokens, held.trained_tokens)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tokenizer: Any, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from typing import IO, Any
 import pytest
 
 from train import cli
+from train.data.glaive import write_row
 from train.embedded.generator import conversations
-from train.glaive import write_row
 
 ROOT = Path(__file__).parent.parent.parent
 # Small enough to run in seconds on the tiny base.

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, processors
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
+from train.data.glaive import parse_row
 from train.embedded.generator import conversations
 from train.encode import (
     CHUNK_ROWS,
@@ -24,7 +25,6 @@ from train.encode import (
     encode,
     encode_stream,
 )
-from train.glaive import parse_row
 from train.messages import Conversation, Message, Tool, ToolCall
 from train.template import template_variables
 
@@ -68,7 +68,9 @@ def test_thousands_of_rows_are_encoded_as_transformers_does(tokenizer: Any) -> N
 
 @pytest.mark.skipif(not GLAIVE.is_file(), reason=f"the sample of real rows is not at {GLAIVE}")
 def test_real_rows_are_encoded_as_transformers_does(tokenizer: Any) -> None:
-    rows = [parse_row(json.loads(line)) for line in GLAIVE.read_text("utf-8").splitlines()]
+    rows = [
+        parse_row(json.loads(line)).conversation for line in GLAIVE.read_text("utf-8").splitlines()
+    ]
     assert len(rows) == 150
     for row, encoded in zip(rows, encode_stream(tokenizer, rows), strict=True):
         assert encoded == by_transformers(tokenizer, row)

@@ -9,7 +9,7 @@ import codecs
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from train.strict_json import BLANK, plain_at
+from train.data.strict_json import BLANK, plain_at
 
 CHUNK = 1024 * 1024  # bytes
 

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from train.glaive import CALL, END, REASONS, RowError, parse_row, write_row
+from train.data.errors import REASONS, Doubt, RowError
+from train.data.glaive import CALL, END, parse_row, write_row
+from train.data.turns import Reading
 from train.messages import Conversation, Message, Tool, ToolCall
 
 F = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {}}}
@@ -32,7 +34,13 @@ def chat(*turns: str) -> str:
 
 
 def read(*turns: str, functions: tuple[dict[str, Any], ...] = (F,)) -> tuple[Message, ...]:
-    return parse_row({"system": system(*functions), "chat": chat(*turns)}).messages
+    reading = parse_row({"system": system(*functions), "chat": chat(*turns)})
+    assert not reading.doubts
+    return reading.conversation.messages
+
+
+def read_turns(*turns: str) -> Reading:
+    return parse_row({"system": system(F), "chat": chat(*turns)})
 
 
 def read_call(text: str) -> ToolCall:
@@ -52,7 +60,7 @@ def refused_turns(*turns: str) -> RowError:
 
 
 def test_a_whole_row() -> None:
-    conversation = parse_row(
+    reading = parse_row(
         {
             "system": system(F),
             "chat": chat(
@@ -63,7 +71,8 @@ def test_a_whole_row() -> None:
             ),
         }
     )
-    assert conversation == Conversation(
+    assert not reading.doubts
+    assert reading.conversation == Conversation(
         tools=(Tool(name="f", description="d"),),
         messages=(
             Message(role="user", content="What's up?"),
@@ -91,6 +100,12 @@ def test_a_whole_row() -> None:
         (r"""{"name": "f", "arguments": "{\"a\": 1}"}""", {"a": 1}),
         ("""{"arguments": {"a": 1}, "name": "f"}""", {"a": 1}),
         ("""{"name": "f", "arguments": '{}'}""", {}),
+        ("""{"name": "f", "arguments": ''}""", {}),
+        ("""{"name": "f", "arguments": ""}""", {}),
+        ("""{"arguments": '{"a": "it's"}', "name": "f"}""", {"a": "it's"}),
+        ("""{"name": "f", "arguments": ' {"a": 1} '}</functioncall>""", {"a": 1}),
+        ("""{'name': 'f', 'arguments': {'a': True, 'b': None}}""", {"a": True, "b": None}),
+        (r"""{"name": "f", "arguments": "{'a': \"it's\"}"}""", {"a": "it's"}),
         ("""{"name": "f", "arguments": '{"name": "g", "arguments": "x"}'}""",
          {"name": "g", "arguments": "x"}),
         ("""{"name": "f", "arguments": '{"a": "Ünïcode 東京 🙂"}'}""", {"a": "Ünïcode 東京 🙂"}),
@@ -113,7 +128,10 @@ def test_arguments(text: str, arguments: dict[str, Any]) -> None:
         '{"name": 1, "arguments": {}}',
         '{"name": "f", "arguments": {}, "id": 1}',
         '{"name": "f", "arguments": {}} and more',
-        """{"name": "f", "arguments": ''}""",
+        """{"name": "f", "arguments": '{'a': 1}'}""",
+        """{'name': 'f', 'arguments': {'a': 'it''s'}}""",
+        """{'name': 'f', 'arguments': {'a': (1, 2)}}""",
+        """{'name': 'f', 'arguments': {'a': __import__('os')}}""",
         """{"name": "f", "arguments": '{"a": }'}""",
         """{"name": "f", "arguments": '{"a": 1}' """,
         """{"name": "f", "arguments": '{"a": NaN}'}""",
@@ -185,25 +203,12 @@ DO = f'ASSISTANT: {CALL} {{"name": "f", "arguments": {{}}}} {END}'
     [
         ("turns", [""]),
         ("turns", ["hello", SAY]),
-        ("turns", ["USER: a", "USER: b", SAY]),
-        ("turns", ["USER: a", SAY, SAY]),
-        ("turns", ["USER: a", SAY, DO.replace(CALL, f"b {CALL}")]),
-        ("empty-turn", ["USER: ", SAY]),
-        ("empty-turn", ["USER: a", f"ASSISTANT: {END}"]),
-        ("empty-turn", ["USER: a", SAY, "USER: b", "ASSISTANT:"]),
-        ("unterminated", ["USER: a", "ASSISTANT: b"]),
+        ("turns", ["USER: a", "SYSTEM: b", SAY]),
         ("unterminated", ["USER: a", f"ASSISTANT: b {END} c {END}"]),
         ("unterminated", ["USER: a", f"ASSISTANT: b {END} c", "USER: d", SAY]),
         ("unterminated", ["USER: a", f"ASSISTANT: b\n\n\nUSER: quoted {END}"]),
         ("unterminated", [f"USER: a {END}", SAY]),
         ("call", ["USER: a", f"ASSISTANT: the mark is {CALL} {END}"]),
-        ("results", ["USER: a", "FUNCTION RESPONSE: {}", SAY]),
-        ("results", ["USER: a", DO, SAY]),
-        ("results", ["USER: a", DO, DO]),
-        ("results", ["USER: a", DO, "USER: b", SAY]),
-        ("results", ["USER: a", DO, "FUNCTION RESPONSE: 1", "FUNCTION RESPONSE: 2", SAY]),
-        ("results", ["USER: a", DO.replace(END, DO[11:]), "FUNCTION RESPONSE: 1"]),
-        ("unknown-function", ["USER: a", DO.replace('"f"', '"g"')]),
         ("nothing-to-learn", ["USER: a"]),
     ],
 )
@@ -211,11 +216,73 @@ def test_chats_that_are_refused(reason: str, turns: list[str]) -> None:
     assert refused_turns(*turns).reason == reason
 
 
+@pytest.mark.parametrize(
+    ("kind", "turns"),
+    [
+        ("repeated-role", ["USER: a", "USER: b", SAY]),
+        ("repeated-role", ["USER: a", SAY, SAY]),
+        ("repeated-role", ["USER: a", SAY, DO.replace(CALL, f"b {CALL}")]),
+        ("empty-turn", ["USER: ", SAY]),
+        ("empty-turn", ["USER: a", f"ASSISTANT: {END}"]),
+        ("empty-turn", ["USER: a", SAY, "USER: b", "ASSISTANT:"]),
+        ("cut-off", ["USER: a", "ASSISTANT: b"]),
+        ("results", ["USER: a", "FUNCTION RESPONSE: {}", SAY]),
+        ("results", ["USER: a", DO, SAY]),
+        ("results", ["USER: a", DO, DO]),
+        ("results", ["USER: a", DO, "USER: b", SAY]),
+        ("results", ["USER: a", DO, "FUNCTION RESPONSE: 1", "FUNCTION RESPONSE: 2", SAY]),
+        ("results", ["USER: a", DO.replace(END, DO[11:]), "FUNCTION RESPONSE: 1"]),
+        ("unknown-function", ["USER: a", DO.replace('"f"', '"g"')]),
+    ],
+)
+def test_chats_that_are_read_with_a_doubt(kind: str, turns: list[str]) -> None:
+    """What was said is certain; that it should be learned is not."""
+    doubts = read_turns(*turns).doubts
+    assert kind in {doubt.kind for doubt in doubts}
+    assert all(str(doubt).isprintable() and len(str(doubt)) < 300 for doubt in doubts)
+
+
+def test_a_call_at_the_end_is_whole_without_its_end_mark() -> None:
+    assert read("USER: a", DO.removesuffix(END))[-1].tool_calls == (ToolCall(name="f"),)
+
+
+def test_what_a_doubt_says() -> None:
+    (doubt,) = read_turns("USER: a", DO.replace('"f"', '"g"')).doubts
+    assert doubt == Doubt("unknown-function", "message 2 (assistant) calls g; offered: f")
+
+
+@pytest.mark.parametrize("between", ["", " ", "\n", "\n\n", "\r\n\r\n\r\n", "\n \n\t\n\n\n"])
+def test_a_marker_after_an_end_mark_needs_no_empty_lines(between: str) -> None:
+    row = {"system": NONE, "chat": f"USER: a\n\n\n{SAY}{between}USER: b\r\n\r\n\r\n{SAY}{END}"}
+    messages = parse_row(row).conversation.messages
+    assert [message.content for message in messages] == ["a", "a", "b", "a"]
+
+
+def test_an_empty_turn_before_a_call_is_part_of_it() -> None:
+    messages = read("USER: u", f"ASSISTANT: {END}", DO)
+    assert messages[1:] == (Message(role="assistant", tool_calls=(ToolCall(name="f"),)),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """{"name": "f", "arguments": '{"a": 1}'}\n{"name": "f", "arguments": '{"a": "it's"}'}""",
+        """{"name": "f", "arguments": {"a": 1}}, {"name": "f", "arguments": {"a": "it's"}}""",
+        """[{"name": "f", "arguments": {"a": 1}}, {"name": "f", "arguments": {"a": "it's"}}]""",
+        f"""{{"name": "f", "arguments": '{{"a": 1}}'}} {CALL} """
+        """{"name": "f", "arguments": '{"a": "it's"}'}""",
+    ],
+)
+def test_several_calls_in_one_turn(text: str) -> None:
+    (message,) = read("USER: u", f"ASSISTANT: {CALL} {text} {END}")[1:]
+    assert [call.arguments for call in message.tool_calls] == [{"a": 1}, {"a": "it's"}]
+
+
 @pytest.mark.parametrize("between", ["\n", "\n\n", "", ",\n", " "])
 def test_functions_stand_one_after_another(between: str) -> None:
     functions = [{**F, "name": name} for name in ("one", "two", "three")]
     row = {"system": system(*functions, between=between), "chat": chat("USER: u", SAY)}
-    assert [tool.name for tool in parse_row(row).tools] == ["one", "two", "three"]
+    assert [tool.name for tool in parse_row(row).conversation.tools] == ["one", "two", "three"]
 
 
 EMPTY = {"type": "object", "properties": {}}
@@ -231,28 +298,38 @@ NO_REQUIRED = {"type": "object", "properties": {"a": {"type": "string"}}}
         ({"name": "f", "parameters": {"type": "object"}}, {"type": "object"}),
         ({"name": "f", "parameters": NO_REQUIRED}, NO_REQUIRED),
         ({"name": "f", "parameters": {"properties": {}}}, EMPTY),
+        ({"name": "f", "parameters": []}, EMPTY),
+        ({"name": "f", "parameters": {"type": "object", "properties": None}}, EMPTY),
+        ({"name": "f", "parameters": {"type": "dict", "properties": {}}}, EMPTY),
+        (
+            {"name": "f", "parameters": {"a": {"type": "string"}}},
+            {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
+        ),
+        ({"type": "function", "function": {"name": "f", "strict": True}}, EMPTY),
         ({"name": "f", "parameters": EMPTY, "returns": {"type": "string"}}, EMPTY),
     ],
 )
 def test_odd_functions(function: dict[str, Any], parameters: dict[str, Any]) -> None:
     row = {"system": system(function), "chat": chat("USER: u", SAY)}
-    assert parse_row(row).tools == (Tool(name="f", parameters=parameters),)
+    assert parse_row(row).conversation.tools == (Tool(name="f", parameters=parameters),)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "{",
-        "[]",
+        "[1]",
         "1",
         "{} trailing",
         '{"name": ""}',
         '{"name": 1}',
         '{"description": "d"}',
         '{"name": "f", "description": 1}',
-        '{"name": "f", "parameters": []}',
+        '{"name": "f", "parameters": [1]}',
+        '{"name": "f", "parameters": "none"}',
+        '{"name": "f", "parameters": {"type": "object", "properties": []}}',
         '{"name": "f", "parameters": {"type": "string"}}',
-        '{"name": "f", "parameters": {"a": {"type": "string"}}}',
+        '{"name": "f", "parameters": {"a": {"type": "string"}, "b": 1}}',
         '{"name": "f"} and be brief',
     ],
 )
@@ -277,7 +354,8 @@ def test_functions_that_are_refused(text: str) -> None:
     ],
 )
 def test_only_other_system_text_is_kept(text: str, kept: str | None) -> None:
-    first = parse_row({"system": text, "chat": chat("USER: u", SAY)}).messages[0]
+    row = {"system": text, "chat": chat("USER: u", SAY)}
+    first = parse_row(row).conversation.messages[0]
     assert first == (
         Message(role="system", content=kept) if kept else Message(role="user", content="u")
     )
@@ -316,9 +394,9 @@ def test_the_written_layout_is_glaives_own() -> None:
             f"ASSISTANT: Done. {END}",
         ),
     }
-    assert write_row(parse_row(row)) == row
+    assert write_row(parse_row(row).conversation) == row
     plain = {"system": NONE, "chat": chat("USER: Hi", f"ASSISTANT: Hello. {END}")}
-    assert write_row(parse_row(plain)) == plain
+    assert write_row(parse_row(plain).conversation) == plain
 
 
 def user(text: str) -> Message:
@@ -335,8 +413,6 @@ def says(text: str, *calls: ToolCall) -> Message:
         (),
         (user("u"),),
         (user(" u"), says("a")),
-        (user(""), says("a")),
-        (user("u"), says("")),
         (user("a\n\n\nASSISTANT: b"), says("a")),
         (user("u"), says(f"a {END} b")),
         (user("u"), says(f"a {CALL} b")),
@@ -344,7 +420,6 @@ def says(text: str, *calls: ToolCall) -> Message:
         (Message(role="system"), user("u"), says("a")),
         (Message(role="system", content=NONE), user("u"), says("a")),
         (user("u"), says("a"), says("", ToolCall(name="f"))),
-        (user("u"), says("", ToolCall(name="g"))),
         (user("u"), says("", ToolCall(name="f", arguments={"a": float("nan")}))),
         (user("u"), says("", ToolCall(name="f", arguments={"a": {1, 2}}))),
         (user("u"), says("", ToolCall(name="f", arguments={"a": "\ud800"}))),
@@ -407,7 +482,8 @@ def has_marker(conversation: Conversation) -> bool:
 @given(conversations(SAID))
 def test_round_trip(conversation: Conversation) -> None:
     assume(not has_marker(conversation))
-    assert parse_row(write_row(conversation)) == conversation
+    reading = parse_row(write_row(conversation))
+    assert reading == Reading(conversation)
 
 
 @given(conversations(TEXT | st.sampled_from([END, CALL, NONE])))
@@ -417,7 +493,7 @@ def test_what_is_written_reads_back_or_is_refused(conversation: Conversation) ->
         row = write_row(conversation)
     except RowError as error:
         reason = error.reason
-    assert reason == "inexpressible" or parse_row(row) == conversation
+    assert reason == "inexpressible" or parse_row(row).conversation == conversation
 
 
 PIECES = st.sampled_from(
@@ -435,7 +511,7 @@ ROW = st.dictionaries(st.sampled_from(["system", "chat"]), ANYTHING | JSON)
 def test_any_row_is_read_or_refused(row: dict[str, Any]) -> None:
     reason = None
     try:
-        messages = parse_row(row).messages
+        messages = parse_row(row).conversation.messages
     except RowError as error:
         reason = error.reason
     assert reason in REASONS or any(message.role == "assistant" for message in messages)
@@ -462,4 +538,6 @@ def test_real_rows_are_read_and_written_back_unchanged() -> None:
         rows = [json.loads(line) for line in file]
     assert rows
     for row in rows:
-        assert write_row(parse_row(row)) == row
+        reading = parse_row(row)
+        assert not reading.doubts
+        assert write_row(reading.conversation) == row

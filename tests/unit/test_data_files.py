@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.glaive import write_row
-from train.json_array import elements
+from train.data import DataError, RawRow, Reject, load
+from train.data.files import file_rows
+from train.data.glaive import write_row
+from train.data.json_array import elements
 from train.messages import Conversation, Message
-from train.rows import DataError, RawRow, Reject, load, read_rows
 
 
 def talk(text: str) -> Conversation:
@@ -34,16 +35,16 @@ def data(tmp_path: Path) -> Path:
 
 
 def rejects(path: Path) -> list[tuple[int, str]]:
-    return [(row.number, row.reason) for row in read_rows(path) if isinstance(row, Reject)]
+    return [(row.number, row.reason) for row in file_rows(path) if isinstance(row, Reject)]
 
 
 def test_load(data: Path) -> None:
     data.write_text(lines("a", "é 東京 🙂"), encoding="utf-8")
     loaded = load(data)
     assert loaded.conversations == (talk("a"), talk("é 東京 🙂"))
-    assert loaded.numbers == (1, 2)
-    assert loaded.rows == 2
-    assert loaded.rejects == {}
+    assert [row.number for row in loaded.rows] == [1, 2]
+    assert loaded.format == "glaive"
+    assert (loaded.counts.rows, loaded.counts.refused) == (2, 0)
     assert loaded.sha256 == hashlib.sha256(data.read_bytes()).hexdigest()
 
 
@@ -53,20 +54,20 @@ def test_a_json_array_is_the_same_data(data: Path, indent: int | None, encoding:
     rows = [write_row(talk(text)) for text in ("a", "b")]
     data.write_text(json.dumps(rows, indent=indent), encoding=encoding)
     assert load(data).conversations == (talk("a"), talk("b"))
-    assert load(data).numbers == (1, 2)
+    assert [row.number for row in load(data).rows] == [1, 2]
 
 
 def test_byte_order_mark_blank_lines_and_windows_line_ends(data: Path) -> None:
     text = "\n" + lines("a") + "\n  \n" + lines("b").rstrip("\n")
     data.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
     assert load(data).conversations == (talk("a"), talk("b"))
-    assert load(data).numbers == (2, 5)
+    assert [row.number for row in load(data).rows] == [2, 5]
 
 
 def test_rows_are_streamed(data: Path) -> None:
     """The first row is there before the file's broken end is reached."""
     data.write_text("[" + json.dumps({"a": "x" * 100}) + ", nonsense", encoding="utf-8")
-    rows = read_rows(data)
+    rows = file_rows(data)
     first = next(rows)
     assert isinstance(first, RawRow)
     assert first.data == {"a": "x" * 100}
@@ -87,19 +88,19 @@ def test_broken_lines_are_counted_with_their_number(data: Path) -> None:
         (6, "json"),
     ]
     loaded = load(data, max_rejects=0.9)
-    assert loaded.rejects == {"json": 3, "encoding": 1, "not-an-object": 1}
-    assert loaded.rows == 6
+    assert loaded.counts.rejects == {"json": 3, "encoding": 1, "not-an-object": 1}
+    assert loaded.counts.rows == 6
 
 
 def test_missing_columns_are_counted(data: Path) -> None:
     data.write_text(lines("a") + '{"messages": []}\n', encoding="utf-8")
-    assert load(data, max_rejects=0.5).rejects == {"columns": 1}
+    assert load(data, max_rejects=0.5).counts.rejects == {"columns": 1}
 
 
 def test_too_many_rejects_stop_the_load_and_show_the_first(data: Path) -> None:
     bad = '{"system": "", "chat": "USER: u"}\n{"chat": ""}\n{\n{\n'
     data.write_text(lines(*"abcdef") + bad, encoding="utf-8")
-    assert load(data, max_rejects=0.4).rows == 10
+    assert load(data, max_rejects=0.4).counts.rows == 10
     with pytest.raises(DataError) as caught:
         load(data, max_rejects=0.39)
     message = str(caught.value)
@@ -113,6 +114,8 @@ def test_too_many_rejects_stop_the_load_and_show_the_first(data: Path) -> None:
 def test_a_file_with_no_good_row_is_never_accepted(data: Path) -> None:
     data.write_text("{}\n", encoding="utf-8")
     with pytest.raises(DataError, match="1 of 1 rows cannot be used"):
+        load(data, "glaive", max_rejects=1)
+    with pytest.raises(DataError, match="fit no known format"):
         load(data, max_rejects=1)
 
 
@@ -129,7 +132,8 @@ def test_the_reject_file(data: Path, tmp_path: Path) -> None:
         (1, "nothing-to-learn"),
         (2, "columns"),
     ]
-    assert entries[0].keys() == {"number", "reason", "detail", "raw"}
+    assert entries[0].keys() == {"number", "reason", "detail", "raw", "refused"}
+    assert all(entry["refused"] for entry in entries)
     assert entries[0]["raw"] == bad[:500]
     data.write_text(lines("a"), encoding="utf-8")
     load(data, reject_file=target)
@@ -155,10 +159,10 @@ def test_a_reject_file_that_cannot_be_written(data: Path) -> None:
         (b"", "empty"),
         (b" \n\n", "empty"),
         (b"[]", "empty"),
-        (b"PAR1\x15\x04\x15\x00\x00binary", "not a text file"),
-        ('{"a": "b"}\n'.encode("utf-16"), "not a text file"),
-        (b"just some words\n" * 20, "20 of 20 rows"),
-        (bytes(range(128, 256)) * 10, "cannot be used"),
+        (b"PAR1\x15\x04\x15\x00\x00binary", "not a readable Parquet file"),
+        ('{"a": "b"}\n'.encode("utf-16"), "not a file of rows"),
+        (b"just some words\n" * 20, "none of the first 20 rows"),
+        (bytes(range(128, 256)) * 10, "not UTF-8"),
         (b"[", "row 1 is not JSON"),
         (b'[{"a": 1}', "no comma or ]"),
         (b'[{"a": 1} {"a": 2}]', "no comma or ]"),
@@ -182,15 +186,15 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         load(tmp_path / "missing.jsonl")
     with pytest.raises(DataError, match="a directory"):
-        load(tmp_path)
+        next(file_rows(tmp_path))
     with pytest.raises(DataError, match="no such file"):
-        next(read_rows(tmp_path / "missing.jsonl"))
+        next(file_rows(tmp_path / "missing.jsonl"))
 
 
 def test_a_line_without_end_is_not_read_into_memory(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.rows.MAX_ROW", 1000)
+    monkeypatch.setattr("train.data.files.MAX_ROW", 1000)
     data.write_text(lines("a") + lines("b" * 2000), encoding="utf-8")
     with pytest.raises(DataError, match="line 2 is longer than 1,000 bytes"):
         load(data)
