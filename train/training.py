@@ -154,6 +154,7 @@ def _arguments(config: TrainConfig, total: int, scratch: Path, *, packed: bool) 
         lr_scheduler_type="linear",
         warmup_steps=max(1, round(total * config.warmup_share)),
         optim=config.optimizer,
+        adam_beta2=config.adam_beta2,
         weight_decay=0.0,
         max_grad_norm=1.0,
         max_length=None,
