@@ -261,12 +261,12 @@ class _Writer:
         return self._opened(kept, put(kept, arguments)) + self._closer(kept)
 
     def _opened(self, kept: str, filled: str) -> str:
-        opener = self._side(phrases.OPENERS) if self.rng.random() < 0.6 else ""
+        opener = self._side(phrases.OPENERS) if self.rng.random() < 0.4 else ""
         return f"{opener}{joined(opener.rstrip(), kept, filled)}"
 
     def _closer(self, kept: str) -> str:
         """Something after a whole sentence; after a bare value it could be taken for its end."""
-        wanted = kept.endswith(ENDS) and self.rng.random() < 0.4
+        wanted = kept.endswith(ENDS) and self.rng.random() < 0.25
         return self._side(phrases.CLOSERS) if wanted else ""
 
     def _pick(self, pool: Sequence[Any]) -> Any:
@@ -293,7 +293,7 @@ class _Writer:
         return values
 
     def _chosen(self, param: Param) -> bool:
-        return not param.optional or self.rng.random() < 0.5
+        return not param.optional or self.rng.random() < 0.35
 
     def _value(self, param: Param) -> Any:
         if param.kind == "boolean":
