@@ -68,6 +68,9 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(1, ge=1, description="rows per forward pass")
     accumulation: int = Field(1, ge=1, description="forward passes per optimizer step")
     optimizer: str = Field("adamw_torch", description="a name of transformers' optimizers")
+    adam_beta2: float = Field(
+        0.999, gt=0, lt=1, description="memory of Adam's second moment; less for a short run"
+    )
     seed: int = Field(42, ge=0, description="of data, order and adapter")
     merge: bool = Field(True, description="merge and seal a release; false keeps the adapter only")
     merged_dtype: Literal["float16", "bfloat16"] = Field("bfloat16", description="of merged/")

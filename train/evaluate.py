@@ -106,16 +106,19 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     held_out: Sequence[Case],
     on_done: Callable[[int], None] = lambda count: None,
+    *,
+    trained: bool = True,
 ) -> Evaluation:
     """Answer every case greedily and compare the calls.
 
     A turn of which every token is the model's first choice is what greedy decoding writes; one
-    pass over a conversation finds these for all its turns. Only the others are generated.
+    pass over a conversation finds these for all its turns. Only the others are generated. A model
+    that is not `trained` writes none of them so: it is spared the pass.
     """
     parser = parser_of(tokenizer.chat_template)
-    certain = _written_greedily(model, tokenizer, held_out)
+    certain = _written_greedily(model, tokenizer, held_out) if trained else set()
     on_done(len(certain))
-    open_cases = [case for case in held_out if case not in certain]
+    open_cases = [case for number, case in enumerate(held_out) if number not in certain]
     lengths = [_length(tokenizer, case) for case in open_cases]
     texts = answers(
         model,
@@ -147,10 +150,11 @@ def _written_greedily(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     held_out: Sequence[Case],
-) -> list[Case]:
-    """The cases whose turn the model writes token for token."""
-    found: list[Case] = []
-    for conversation, group in groupby(held_out, key=lambda case: case.conversation):
+) -> set[int]:
+    """The numbers of the cases whose turn the model writes token for token."""
+    found: set[int] = set()
+    numbered = enumerate(held_out)
+    for conversation, group in groupby(numbered, key=lambda pair: pair[1].conversation):
         encoded = encode(tokenizer, conversation)
         with torch.inference_mode():
             ids = torch.tensor([encoded.input_ids], device=model.device)
@@ -170,7 +174,7 @@ def _written_greedily(
             for turn, run in zip(turns, runs, strict=True)
             if all(right[position - 1] for position in run)
         }
-        found.extend(case for case in group if case.turn in exact)
+        found |= {number for number, case in group if case.turn in exact}
     return found
 
 

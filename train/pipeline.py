@@ -157,7 +157,9 @@ def _base_scores(
         path = cache / "evaluations" / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
         if not path.is_file():
             with model.disable_adapter():
-                evaluation = _evaluate(model, tokenizer, held_out, f"{name}, base", report)
+                evaluation = _evaluate(
+                    model, tokenizer, held_out, f"{name}, base", report, trained=False
+                )
             path.parent.mkdir(parents=True, exist_ok=True)
             scratch = path.with_suffix(".new")
             scratch.write_text(json.dumps({"accuracy": evaluation.accuracy}), encoding="utf-8")
@@ -172,10 +174,12 @@ def _evaluate(
     held_out: list[Case],
     name: str,
     report: Reporter,
+    *,
+    trained: bool = True,
 ) -> Evaluation:
     model.eval()
     with report.stage(f"Evaluation ({name})", len(held_out)) as stage:
-        evaluation = evaluate(model, tokenizer, held_out, stage.advance)
+        evaluation = evaluate(model, tokenizer, held_out, stage.advance, trained=trained)
         stage.note = f"{evaluation.exact} of {evaluation.cases} calls exact"
     return evaluation
 

@@ -27,6 +27,7 @@ from train.config import TrainConfig
 from train.errors import TrainError
 from train.hardware import cpu_has_bfloat16
 from train.leak import LEAK, leak
+from train.loss import TrainedTokensTrainer
 from train.tokens import EncodedRows
 
 log = logging.getLogger(__name__)
@@ -48,13 +49,14 @@ class Step:
 def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
     """The base model with a fresh adapter on its linear layers.
 
-    The frozen weights are in bfloat16 where the hardware computes in it, the adapter in float32.
+    The frozen weights are in bfloat16 where the hardware computes in it; the adapter is in float32
+    and computes in bfloat16 there too.
 
     Raises:
         TrainError: the model cannot be found or loaded.
     """
-    fast = torch.cuda.is_available() or cpu_has_bfloat16()
-    model = load_weights(base, torch.bfloat16 if fast else torch.float32)
+    dtype = torch.bfloat16 if _computes_in_bfloat16() else torch.float32
+    model = load_weights(base, dtype)
     layers = model.config.num_hidden_layers
     torch.manual_seed(config.seed)
     adapter = LoraConfig(
@@ -70,6 +72,10 @@ def load_for_training(base: BaseModel, config: TrainConfig) -> PeftModel:
     # PEFT writes down the folder that the base was loaded from: a cache that others do not have.
     adapter.base_model_name_or_path = config.base
     return peft_model
+
+
+def _computes_in_bfloat16() -> bool:
+    return torch.cuda.is_available() or cpu_has_bfloat16()
 
 
 def _linear_names(model: Any) -> list[str]:
@@ -121,7 +127,7 @@ def build_trainer(
     if rows.packs:
         _warn_of_leaks(model)
     with _no_guess_about_attention():
-        trainer = SFTTrainer(
+        trainer = TrainedTokensTrainer(
             model=model,
             args=_arguments(config, total, scratch, packed=rows.packs is not None),
             train_dataset=sequences,
@@ -148,11 +154,13 @@ def _arguments(config: TrainConfig, total: int, scratch: Path, *, packed: bool) 
         lr_scheduler_type="linear",
         warmup_steps=max(1, round(total * config.warmup_share)),
         optim=config.optimizer,
+        adam_beta2=config.adam_beta2,
         weight_decay=0.0,
         max_grad_norm=1.0,
         max_length=None,
         gradient_checkpointing=False,
-        bf16=torch.cuda.is_available(),
+        loss_type="nll",
+        bf16=_computes_in_bfloat16(),
         logging_steps=1,
         # By default the trainer logs 0 for a loss that is not a number, and trains on.
         logging_nan_inf_filter=False,

@@ -6,25 +6,31 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from difflib import SequenceMatcher
+from itertools import product
 from typing import Any
 
 import pytest
 
 from train.data.glaive import parse_row, write_row
 from train.embedded import phrases
-from train.embedded.generator import HELD_OUT_ASK, Split, conversations
-from train.embedded.schema import CHAINS, FUNCTIONS, POOLS, UNSEEN_DOMAINS, Param
+from train.embedded.generator import Split, conversations
+from train.embedded.schema import CHAINS, FUNCTIONS, POOLS, UNSEEN_DOMAINS, Param, Sides, split
+from train.embedded.wording import SLOT, fill
 from train.messages import Conversation, Message
 
 SPLITS: tuple[Split, ...] = ("train", "seen", "unseen")
 TRAINED = [function for function in FUNCTIONS if function.domain not in UNSEEN_DOMAINS]
+BY_DESCRIPTION = {text: f for f in FUNCTIONS for text in (f.about, *f.also)}
+BY_NAME = {function.name: function for function in FUNCTIONS}
+_COUNTS: dict[Split, int] = {"train": 2000, "seen": 500, "unseen": 500}
 UNSEEN = {function.name for function in FUNCTIONS if function.domain in UNSEEN_DOMAINS}
 
 
 @pytest.fixture(scope="module")
 def made() -> dict[Split, list[Conversation]]:
-    """500 conversations of each split."""
-    return {split: list(conversations(split, 500, seed=7)) for split in SPLITS}
+    """500 conversations of each held-out split; more of training, where names vary as well."""
+    return {split: list(conversations(split, _COUNTS[split], seed=7)) for split in SPLITS}
 
 
 @pytest.fixture(scope="module", params=SPLITS)
@@ -36,8 +42,8 @@ def rows(request: pytest.FixtureRequest, made: dict[Split, list[Conversation]]) 
 
 
 def test_it_has_many_functions_over_many_domains() -> None:
-    assert len(TRAINED) >= 40
-    assert len({function.domain for function in TRAINED}) >= 10
+    assert len(TRAINED) >= 50
+    assert len({function.domain for function in TRAINED}) >= 12
     assert len({function.name for function in FUNCTIONS}) == len(FUNCTIONS)
     assert len(UNSEEN) >= 10
 
@@ -55,12 +61,116 @@ def test_training_shows_every_kind_of_parameter() -> None:
     assert any(not function.params for function in TRAINED)
 
 
+def _wordings() -> Iterator[tuple[str, Sides[str], tuple[Param, ...]]]:
+    """Every set of wordings with its owner and the parameters that it may name."""
+    for function in FUNCTIONS:
+        yield function.name, function.asks, function.params
+        for name, asks in function.missing.items():
+            yield f"{function.name} without {name}", asks, function.params
+    for chain in CHAINS:
+        params = BY_NAME[chain.first].params + BY_NAME[chain.second].params
+        yield f"{chain.first} and {chain.second}", chain.asks, params
+
+
+def test_there_are_many_wordings() -> None:
+    assert all(len(function.asks.train) >= 3 for function in TRAINED)
+    assert all(function.asks.held_out for function in FUNCTIONS)
+    for chain in CHAINS:
+        assert chain.asks.held_out
+        assert len(chain.asks.train) >= 6 or BY_NAME[chain.first] not in TRAINED
+    for function in TRAINED:
+        for asks in function.missing.values():
+            assert len(asks.train) >= 2
+            assert asks.held_out
+
+
+def test_a_split_is_by_the_member_alone() -> None:
+    members = [f"wording {number}" for number in range(10)]
+    sides = split(members)
+    assert len(sides.held_out) == 2
+    assert sorted(sides.train + sides.held_out) == members
+    assert {*split(members[::-1]).held_out} == {*sides.held_out}
+    assert len(split(members[:3]).held_out) == 1
+
+
 def test_no_two_functions_share_a_wording() -> None:
-    asks = [ask for function in FUNCTIONS for ask in function.asks]
-    asks += [ask for chain in CHAINS for ask in chain.asks]
+    asks = [ask for _, sides, _ in _wordings() for ask in {*sides.train, *sides.held_out}]
     assert [ask for ask, count in Counter(asks).items() if count > 1] == []
-    assert all(len(function.asks) >= 2 for function in FUNCTIONS)
-    assert all(len(chain.asks) >= 2 for chain in CHAINS)
+
+
+def test_a_held_out_wording_is_not_near_to_a_training_wording() -> None:
+    trained = [(_plain(ask), ask) for function in TRAINED for ask in function.asks.train]
+    near = [
+        (held_out, ask)
+        for function in FUNCTIONS
+        for held_out in function.asks.held_out
+        for words, ask in trained
+        if SequenceMatcher(None, _plain(held_out), words).ratio() > 0.8
+    ]
+    assert near == []
+
+
+def _plain(ask: str) -> list[str]:
+    """The words of a wording, with neither what is optional nor case nor punctuation."""
+    return re.findall(r"\{[a-z_.]+\}|[\w']+", re.sub(r"\[[^\]]*\]", "", ask).lower())
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [phrases.OPENERS, phrases.CLOSERS, phrases.JOINERS, phrases.SUPPLY, phrases.ERRORS],
+)
+def test_no_phrase_is_in_training_and_held_out(sides: Sides[str]) -> None:
+    assert {*sides.train} & {*sides.held_out} <= {""}
+    assert {*sides.train} - {""}
+    assert {*sides.held_out} - {""}
+    talk = phrases.SMALL_TALK
+    assert {user for user, _ in talk.train} & {user for user, _ in talk.held_out} == set()
+
+
+def test_every_wording_fills_for_every_choice_of_optional_parameters() -> None:
+    """Every argument is said, what is left out leaves no trace, and a value stands as it is."""
+    for owner, sides, params in _wordings():
+        leaves = dict(_leaf_params(params, ""))
+        optional = [path for path, param in leaves.items() if param.optional]
+        for ask in sides.train + sides.held_out:
+            for flags in product((True, False), repeat=len(optional)):
+                left_out = {path for path, kept in zip(optional, flags, strict=True) if not kept}
+                said = fill(ask, _example(params, "", left_out))
+                assert not re.search(r"[{}\[\]]|\?[a-z]|  |None| [,.;:?!]|^\s|\s$|,,", said), said
+                assert not any(f"<{path}>" in said for path in left_out), (owner, said)
+
+
+def test_a_wording_names_every_parameter_that_a_call_may_hold() -> None:
+    for function in FUNCTIONS:
+        leaves = dict(_leaf_params(function.params, ""))
+        for ask in function.asks.train + function.asks.held_out:
+            named = {*SLOT.findall(ask), *re.findall(r"\?([a-z_]+)\]", ask)}
+            assert named == set(leaves), ask
+            always = set(SLOT.findall(re.sub(r"\[[^\]]*\]", "", ask)))
+            assert always == {path for path, param in leaves.items() if not param.optional}, ask
+        required = {path for path, param in leaves.items() if not param.optional}
+        for name, sides in function.missing.items():
+            for ask in sides.train + sides.held_out:
+                assert set(SLOT.findall(ask)) == required - {name}, ask
+
+
+def _leaf_params(params: tuple[Param, ...], prefix: str) -> Iterator[tuple[str, Param]]:
+    for param in params:
+        if param.fields:
+            yield from _leaf_params(param.fields, f"{prefix}{param.name}.")
+        else:
+            yield prefix + param.name, param
+
+
+def _example(params: tuple[Param, ...], prefix: str, left_out: set[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for param in params:
+        path = prefix + param.name
+        if param.fields:
+            values[param.name] = _example(param.fields, f"{path}.", left_out)
+        elif path not in left_out:
+            values[param.name] = True if param.kind == "boolean" else f"<{path}>"
+    return values
 
 
 # --- the splits ---
@@ -78,8 +188,10 @@ def test_a_training_row_offers_no_unseen_function(made: dict[Split, list[Convers
         return {getattr(tool, field) for row in made[split] for tool in row.tools}
 
     trained = {function.name for function in TRAINED}
-    # Training rows call functions by other names, too; what they do stays in the description.
-    assert offered("train", "description") == {function.about for function in TRAINED}
+    # Training rows call and describe functions otherwise, too.
+    shown = offered("train", "description")
+    assert {BY_DESCRIPTION[text].name for text in shown} == trained
+    assert shown - {function.about for function in TRAINED}, "no description is reworded"
     assert offered("train", "name") > trained
     assert offered("train", "name") & UNSEEN == set()
     assert offered("seen", "name") == trained
@@ -87,27 +199,28 @@ def test_a_training_row_offers_no_unseen_function(made: dict[Split, list[Convers
 
 
 def test_other_names_never_make_two_of_a_kind(made: dict[Split, list[Conversation]]) -> None:
-    sizes = {function.about: len(function.params) for function in FUNCTIONS}
     for row in made["train"]:
         assert len({tool.name for tool in row.tools}) == len(row.tools)
         for tool in row.tools:
-            assert len(tool.parameters["properties"]) == sizes[tool.description]
+            assert len(tool.parameters["properties"]) == len(
+                BY_DESCRIPTION[tool.description].params
+            )
 
 
 def _held_out_wordings() -> list[re.Pattern[str]]:
     """The held-out wordings, as patterns that match a user's turn and nothing looser."""
-    wordings = [(f.asks[HELD_OUT_ASK], f.params) for f in FUNCTIONS]
-    by_name = {function.name: function.params for function in FUNCTIONS}
-    wordings += [(c.asks[-1], by_name[c.first] + by_name[c.second]) for c in CHAINS]
     found = []
+    wordings = [(ask, params) for _, sides, params in _wordings() for ask in sides.held_out]
     for ask, params in wordings:
         pattern = ""
         for text, optional, slot in re.findall(r"([^\[{]+)|(\[[^\]]*\])|\{([a-z_.]+)\}", ask):
             pattern += re.escape(text) + (".*" if optional else "")
             pattern += f"({_values(slot.split('.'), params)})" if slot else ""
         # An opener may stand before it and change the case of its first letter.
-        openers = "|".join(map(re.escape, phrases.OPENERS))
-        found.append(re.compile(f"({openers}){pattern}", re.DOTALL | re.IGNORECASE))
+        openers = "|".join(map(re.escape, phrases.OPENERS.train))
+        closers = "|".join(map(re.escape, phrases.CLOSERS.train))
+        form = f"({openers}){pattern}({closers})"
+        found.append(re.compile(form, re.DOTALL | re.IGNORECASE))
     return found
 
 
@@ -116,9 +229,11 @@ def _values(path: list[str], params: tuple[Param, ...]) -> str:
     (param,) = {param for param in params if param.name == path[0]}
     if param.fields:
         return _values(path[1:], param.fields)
+    if param.items:
+        one = _values([""], (param.items,))
+        return f"({one})((, | and )({one}))*"
     members = POOLS.get(param.values, ()) if isinstance(param.values, str) else param.values
-    one = "|".join(map(re.escape, members)) or r"[\w.-]+"
-    return f"({one})((, | and )({one}))*" if param.kind == "array" else one
+    return "|".join(map(re.escape, members)) or r"[\w.-]+"
 
 
 def test_no_held_out_wording_stands_in_a_training_row(
@@ -145,9 +260,9 @@ def test_no_pooled_value_is_in_training_and_held_out(
             sides[number % 4 == 3].add(entry)
     only_train, only_held_out = _words(*sides), _words(*reversed(sides))
 
-    for split in SPLITS:
-        foreign = only_held_out if split == "train" else only_train
-        found = {word for row in made[split] for s in _strings(row) for word in foreign.findall(s)}
+    for side in SPLITS:
+        foreign = only_held_out if side == "train" else only_train
+        found = {word for row in made[side] for s in _strings(row) for word in foreign.findall(s)}
         assert found == set(), split
 
 
@@ -186,7 +301,7 @@ def _enums(row: Conversation, name: str) -> set[str]:
     return {
         member
         for schema in tool.parameters["properties"].values()
-        for member in schema.get("enum", ())
+        for member in schema.get("enum", ()) or schema.get("items", {}).get("enum", ())
     }
 
 
@@ -276,7 +391,7 @@ def test_the_values_hold_what_breaks_naive_code() -> None:
 
 def _kinds(row: Conversation) -> set[str]:
     kinds: set[str] = set()
-    replies = {reply for _, reply in phrases.SMALL_TALK}
+    replies = {reply for _, reply in phrases.SMALL_TALK.train + phrases.SMALL_TALK.held_out}
     for before, message, after in zip(
         (None, *row.messages), row.messages, (*row.messages[1:], None), strict=False
     ):
@@ -309,15 +424,15 @@ KINDS = {"refusal", "small talk", "missing argument", "one call", "parallel", "c
 
 
 def test_500_conversations_show_every_kind(made: dict[Split, list[Conversation]]) -> None:
-    for split in SPLITS:
-        counts = Counter(kind for row in made[split] for kind in _kinds(row))
-        assert set(counts) == KINDS | ({"no tool"} if split == "train" else set())
+    for side in SPLITS:
+        counts = Counter(kind for row in made[side][:500] for kind in _kinds(row))
+        assert set(counts) == KINDS | ({"no tool"} if side == "train" else set())
         assert min(counts.values()) >= 5, counts
 
 
 def test_every_function_is_called_in_training(made: dict[Split, list[Conversation]]) -> None:
     called = set()
     for row in made["train"]:
-        about = {tool.name: tool.description for tool in row.tools}
-        called |= {about[call.name] for turn in row.messages for call in turn.tool_calls}
-    assert called == {function.about for function in TRAINED}
+        functions = {tool.name: BY_DESCRIPTION[tool.description] for tool in row.tools}
+        called |= {functions[call.name].name for turn in row.messages for call in turn.tool_calls}
+    assert called == {function.name for function in TRAINED}

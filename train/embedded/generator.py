@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from train.embedded import phrases
 from train.embedded.naming import Names, other_names
@@ -23,20 +23,18 @@ from train.embedded.schema import (
     Chain,
     Function,
     Param,
+    Sides,
     object_schema,
 )
+from train.embedded.wording import ENDS, SLOT, fill, joined, kept_parts, put
 from train.messages import Conversation, Message, Tool, ToolCall
 
 Split = Literal["train", "seen", "unseen"]
-HELD_OUT_ASK = 1  # which wording of each function the held-out rows use
+T = TypeVar("T")
 BY_NAME = {function.name: function for function in FUNCTIONS}
-_OPTIONAL = re.compile(r"\[([^\]]*)\]")
-_SLOT = re.compile(r"\{([a-z_.]+)\}")
 # What a pool's entry draws from: another pool or a range.
 _SOURCE = re.compile(r"\{([a-z]+|\d+-\d+)\}")
 _BOUNDS = re.compile(r"(\d+)-(\d+)")
-# A marked boolean part: `[ and notify them?notify]`.
-_FLAG = re.compile(r"^(.*)\?([a-z_]+)$", re.DOTALL)
 
 
 def conversations(split: Split, count: int, seed: int) -> Iterator[Conversation]:
@@ -63,7 +61,7 @@ class _Writer:
     def conversation(self) -> Conversation:
         """One conversation: its tools, then two or three exchanges about them."""
         if not self.held_out and self.rng.random() < 0.03:
-            self._small_talk(phrases.QUESTIONS)
+            self._say(self.rng.choice(phrases.QUESTIONS))
             return Conversation(messages=tuple(self.messages))
         offered = self._offered(self.rng.choice((1, 1, 1, 1, 2, 2, 3)))
         chain = self._chain_of(offered)
@@ -71,7 +69,7 @@ class _Writer:
         for number in range(self.rng.choice((1, 1, 2) if self.held_out else (2, 3))):
             self._exchange(offered, chain if number == 0 else None)
         if self.rng.random() < 0.15:
-            self._small_talk(phrases.SMALL_TALK)
+            self._say(self._side(phrases.SMALL_TALK))
         self.rng.shuffle(offered)
         tools = tuple(self._tool_of(function) for function in offered)
         return Conversation(messages=tuple(self.messages), tools=tools)
@@ -80,7 +78,9 @@ class _Writer:
         """What this conversation calls a function; held-out rows keep the catalogue's names."""
         if function.name not in self.names:
             self.names[function.name] = (
-                Names(function.name) if self.held_out else other_names(function, self.rng)
+                Names(function.name, function.about)
+                if self.held_out
+                else other_names(function, {n.function for n in self.names.values()}, self.rng)
             )
         return self.names[function.name]
 
@@ -88,7 +88,7 @@ class _Writer:
         names = self._named(function)
         return Tool(
             name=names.function,
-            description=function.about,
+            description=names.about,
             parameters=object_schema(names.schema(function.params)),
         )
 
@@ -106,7 +106,8 @@ class _Writer:
         """Some conversations take a chain, and is offered what that needs."""
         known = {function.name for function in self.functions}
         chains = [chain for chain in CHAINS if {chain.first, chain.second} <= known]
-        if self.rng.random() >= 0.08:
+        # Twice as often in training as in the held-out rows: the second call is hard to learn.
+        if self.rng.random() >= (0.08 if self.held_out else 0.16):
             return None
         chain = self.rng.choice(chains)
         for name in (chain.first, chain.second):
@@ -136,11 +137,11 @@ class _Writer:
             arguments = self._arguments(function)
         elif function.name in self.done:
             # Nothing could be asked in another way: a repetition would teach, and test, copying.
-            self._small_talk(phrases.SMALL_TALK)
+            self._say(self._side(phrases.SMALL_TALK))
             return
         else:
             arguments = {}
-        self._user(self._ask(function, arguments))
+        self._user(self._ask(function.asks, arguments))
         self._call_and_answer(function, arguments)
 
     def _parallel(self, first: Function, second: Function) -> None:
@@ -148,26 +149,35 @@ class _Writer:
         if pairs[0] == pairs[1]:
             self._single(first)
             return
-        asks = [self._ask(function, arguments) for function, arguments in pairs]
-        self._user(f"{asks[0]} {self._pick(phrases.JOINERS)} {asks[1]}")
+        head, tail = [
+            kept_parts(self._side(function.asks), arguments) for function, arguments in pairs
+        ]
+        # A line of its own, where a value would go on otherwise.
+        gap = " " if head.endswith(ENDS) else "\n"
+        joiner = self._side(phrases.JOINERS)
+        self._user(
+            self._opened(head, put(head, pairs[0][1]))
+            + f"{gap}{joiner} {joined(joiner, tail, put(tail, pairs[1][1]))}"
+            + self._closer(tail)
+        )
         self._calls(pairs)
         results = [self._result(function, arguments) for function, arguments in pairs]
         for result in results:
             self._tool(result)
         self._assistant(
             " ".join(
-                _fill(f.answer, {**arguments, **result})
+                fill(f.answer, {**arguments, **result})
                 for (f, arguments), result in zip(pairs, results, strict=True)
             )
         )
 
     def _chain(self, chain: Chain) -> None:
         first, second = BY_NAME[chain.first], BY_NAME[chain.second]
-        slots = set(_SLOT.findall(chain.asks[0]))
+        wording = self._side(chain.asks)
+        slots = set(SLOT.findall(wording))
         head = self._arguments(first, only=slots)
         tail = self._arguments(second, only=slots)
-        ask = chain.asks[-1] if self.held_out else chain.asks[0]
-        self._user(_fill(ask, {**head, **tail}))
+        self._user(self._dressed(wording, {**head, **tail}))
         result = self._result(first, head)
         self._calls([(first, head)])
         self._tool(result)
@@ -181,19 +191,20 @@ class _Writer:
             self._single(function)
             return
         name = self.rng.choice(sorted(function.missing))
-        slots = set(_SLOT.findall(function.missing[name]))
+        wording = self._side(function.missing[name])
+        slots = set(SLOT.findall(wording))
         arguments = self._arguments(function, only=slots | {name})
-        self._user(_fill(function.missing[name], arguments))
+        self._user(self._dressed(wording, arguments))
         wanted = self._named(function).params.get(name, name)
         self._assistant(f"Please tell me the {wanted.replace('_', ' ')}.")
-        self._user(_fill(self._pick(phrases.SUPPLY), {"value": arguments[name]}))
+        self._user(fill(self._side(phrases.SUPPLY), {"value": arguments[name]}))
         self._call_and_answer(function, arguments)
 
     def _error(self, function: Function) -> None:
         arguments = self._arguments(function)
-        self._user(self._ask(function, arguments))
+        self._user(self._ask(function.asks, arguments))
         self._calls([(function, arguments)])
-        error = self._pick(phrases.ERRORS)
+        error = self._side(phrases.ERRORS)
         self._tool({"error": error})
         self._assistant(f"Sorry, that did not work: {error}.")
 
@@ -202,11 +213,11 @@ class _Writer:
         known = FUNCTIONS if self.held_out else self.functions
         others = [function for function in known if function.domain not in domains]
         other = self.rng.choice(others)
-        self._user(self._ask(other, self._arguments(other)))
+        self._user(self._ask(other.asks, self._arguments(other)))
         self._assistant(phrases.REFUSAL)
 
-    def _small_talk(self, exchanges: tuple[tuple[str, str], ...]) -> None:
-        user, assistant = self._pick(exchanges)
+    def _say(self, exchange: tuple[str, str]) -> None:
+        user, assistant = exchange
         self._user(user)
         self._assistant(assistant)
 
@@ -214,7 +225,7 @@ class _Writer:
         self._calls([(function, arguments)])
         result = self._result(function, arguments)
         self._tool(result)
-        self._assistant(_fill(function.answer, {**arguments, **result}))
+        self._assistant(fill(function.answer, {**arguments, **result}))
 
     # --- turns ---
 
@@ -237,17 +248,29 @@ class _Writer:
 
     # --- wordings and values ---
 
-    def _ask(self, function: Function, arguments: dict[str, Any]) -> str:
-        kept = [ask for i, ask in enumerate(function.asks) if (i == HELD_OUT_ASK) == self.held_out]
-        wording = self.rng.choice(kept)
-        opener = self._pick(phrases.OPENERS)
-        filled = _fill(wording, arguments)
-        if opener.endswith(", ") and not wording.startswith(("{", "I ", "I'", "[")):
-            filled = filled[0].lower() + filled[1:]
-        return f"{opener}{filled}"
+    def _side(self, sides: Sides[T]) -> T:
+        """A member of the side that this split may use."""
+        return self.rng.choice(sides.of(self.held_out))
+
+    def _ask(self, asks: Sides[str], arguments: dict[str, Any]) -> str:
+        return self._dressed(self._side(asks), arguments)
+
+    def _dressed(self, wording: str, arguments: dict[str, Any]) -> str:
+        """A filled wording between an opener and a closer."""
+        kept = kept_parts(wording, arguments)
+        return self._opened(kept, put(kept, arguments)) + self._closer(kept)
+
+    def _opened(self, kept: str, filled: str) -> str:
+        opener = self._side(phrases.OPENERS) if self.rng.random() < 0.4 else ""
+        return f"{opener}{joined(opener.rstrip(), kept, filled)}"
+
+    def _closer(self, kept: str) -> str:
+        """Something after a whole sentence; after a bare value it could be taken for its end."""
+        wanted = kept.endswith(ENDS) and self.rng.random() < 0.25
+        return self._side(phrases.CLOSERS) if wanted else ""
 
     def _pick(self, pool: Sequence[Any]) -> Any:
-        """A member of the part of the pool that this split may use."""
+        """A member of a pool of values: every fourth is kept for the held-out rows."""
         kept = [v for i, v in enumerate(pool) if (i % 4 == 3) == self.held_out]
         return self.rng.choice(pool if len(pool) < 4 else kept)
 
@@ -279,9 +302,9 @@ class _Writer:
             return self.rng.randint(int(param.low), int(param.high))
         if param.kind == "number":
             return round(self.rng.uniform(param.low, param.high), self.rng.choice((1, 2)))
-        if param.kind == "array":
+        if param.items:
             wanted = self.rng.choice((1, 2, 2, 3))
-            return list(dict.fromkeys(self._pooled(str(param.values)) for _ in range(wanted)))
+            return list(dict.fromkeys(self._value(param.items) for _ in range(wanted)))
         if isinstance(param.values, tuple):
             return self.rng.choice(param.values)
         return self._pooled(param.values)
@@ -311,32 +334,3 @@ class _Writer:
             else:
                 result[key] = form
         return result
-
-
-def _fill(wording: str, values: dict[str, Any]) -> str:
-    """Put values into a wording; a bracketed part stays where everything that it names is there."""
-
-    def part(match: re.Match[str]) -> str:
-        inner = match.group(1)
-        flag = _FLAG.match(inner)
-        if flag:
-            return flag.group(1) if values.get(flag.group(2)) else ""
-        slots = _SLOT.findall(inner)
-        return inner if all(_lookup(values, slot) is not None for slot in slots) else ""
-
-    chosen = _OPTIONAL.sub(part, wording)
-    return _SLOT.sub(lambda match: _spoken(_lookup(values, match.group(1))), chosen)
-
-
-def _lookup(values: dict[str, Any], slot: str) -> Any:
-    found: Any = values
-    for key in slot.split("."):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
-
-
-def _spoken(value: Any) -> str:
-    """How a person writes a value: `a, b and c` for a list, the plain text of anything else."""
-    if isinstance(value, list):
-        return " and ".join([", ".join(value[:-1]), value[-1]] if len(value) > 1 else value)
-    return str(value)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import yaml
 
 Kind = Literal["string", "integer", "number", "boolean", "enum", "array", "object"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sides(Generic[T]):
+    """What training rows draw from, and what held-out rows draw from instead."""
+
+    train: tuple[T, ...]
+    held_out: tuple[T, ...]
+
+    def of(self, held_out: bool) -> tuple[T, ...]:
+        """The side for a row."""
+        return self.held_out if held_out else self.train
 
 
 @dataclass(frozen=True)
 class Param:
     """One parameter.
 
-    `values` names a pool (string, array items) or lists the enum's members; `low`..`high` bounds
-    numbers; `fields` are an object's own parameters.
+    `values` names a pool (string) or lists the enum's members; `low`..`high` bounds numbers;
+    `fields` are an object's own parameters, `items` is what an array holds.
     """
 
     name: str
@@ -26,6 +41,7 @@ class Param:
     low: float = 1
     high: float = 10
     fields: tuple[Param, ...] = ()
+    items: Param | None = None
     optional: bool = False
 
     def json_schema(self) -> dict[str, Any]:
@@ -35,8 +51,8 @@ class Param:
             return object_schema(self.fields)
         if self.kind == "enum":
             schema = {"type": "string", "enum": list(self.values)}
-        elif self.kind == "array":
-            schema = {"type": "array", "items": {"type": "string"}}
+        elif self.items:
+            schema = {"type": "array", "items": self.items.json_schema()}
         else:
             schema = {"type": self.kind}
         return schema | ({"description": self.about} if self.about else {})
@@ -50,10 +66,11 @@ class Function:
     domain: str
     about: str
     params: tuple[Param, ...]
-    asks: tuple[str, ...]
+    asks: Sides[str]
     result: dict[str, Any]
     answer: str
-    missing: dict[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    missing: dict[str, Sides[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ class Chain:
     first: str
     second: str
     feeds: dict[str, str]
-    asks: tuple[str, ...]
+    asks: Sides[str]
 
 
 def object_schema(params: tuple[Param, ...]) -> dict[str, Any]:
@@ -87,14 +104,37 @@ def param(name: str, spec: dict[str, Any]) -> Param:
         return replace(built, low=source[0], high=source[1])
     if kind == "object":
         return replace(built, fields=tuple(param(key, inner) for key, inner in source.items()))
+    if kind == "array":
+        items = source if isinstance(source, dict) else {"string": source}
+        return replace(built, items=param("", items))
     if kind == "enum":
         return replace(built, values=tuple(source))
     return replace(built, values=source or ())
 
 
+def split(members: Sequence[T]) -> Sides[T]:
+    """Every fifth member for the held-out rows, at least one: by hash, so that nobody chose it."""
+    ranked = sorted(members, key=lambda member: hashlib.sha256(repr(member).encode()).digest())
+    held_out = set(ranked[: max(1, len(ranked) // 5)])
+    return Sides(
+        tuple(member for member in members if member not in held_out),
+        tuple(member for member in members if member in held_out),
+    )
+
+
 def _function(entry: dict[str, Any]) -> Function:
-    params = tuple(param(name, spec) for name, spec in entry.get("params", {}).items())
-    return Function(**{**entry, "params": params, "asks": tuple(entry["asks"])})
+    asks = tuple(entry["asks"])
+    # A function that is never trained on has only wordings that are new.
+    unseen = entry["domain"] in UNSEEN_DOMAINS
+    return Function(
+        **{
+            **entry,
+            "asks": Sides(asks, asks) if unseen else split(asks),
+            "params": tuple(param(name, spec) for name, spec in entry.get("params", {}).items()),
+            "also": tuple(entry.get("also", ())),
+            "missing": {name: split(given) for name, given in entry.get("missing", {}).items()},
+        }
+    )
 
 
 def _read(name: str) -> Any:
@@ -103,9 +143,9 @@ def _read(name: str) -> Any:
 
 
 _CATALOGUE = _read("catalogue.yaml")
-FUNCTIONS = tuple(_function(entry) for entry in _CATALOGUE["functions"])
-CHAINS = tuple(Chain(**{**entry, "asks": tuple(entry["asks"])}) for entry in _CATALOGUE["chains"])
 UNSEEN_DOMAINS = frozenset(_CATALOGUE["unseen"])
+FUNCTIONS = tuple(_function(entry) for entry in _CATALOGUE["functions"])
+CHAINS = tuple(Chain(**{**entry, "asks": split(entry["asks"])}) for entry in _CATALOGUE["chains"])
 POOLS: dict[str, tuple[str, ...]] = {
     name: tuple(values) for name, values in _read("pools.yaml").items()
 }
