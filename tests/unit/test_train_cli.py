@@ -180,7 +180,7 @@ def test_an_adapter_alone(run: Run, settings: Path, tmp_path: Path) -> None:
     answer = json.loads(run("infer", *asked, "--json").out)
     assert answer["role"] == "assistant"
     plain = run("infer", *asked)
-    assert (plain.code, plain.out.strip()) == (0, answer["content"])
+    assert (plain.code, plain.out.strip()) == (0, answer["content"].strip())
 
 
 def test_ctrl_c_in_training_leaves_no_release(settings: Path, tmp_path: Path) -> None:
