@@ -30,6 +30,7 @@ Drop = Literal[
     "too-long",  # more tokens than the sequence length
     "nothing-trained",  # no assistant turn, so no token to learn from
     "control-token",  # a text with a special token, as <|im_end|>, or an answer with a call's mark
+    "unknown-token",  # a character that the vocabulary has no tokens for
     "split-token",  # one token holds the end of a header and the start of the answer
 ]
 
@@ -106,6 +107,7 @@ class Encoder:
             )
         self._tokenizer = _plain(tokenizer)
         self._control = ControlTokens(tokenizer)
+        self._unknown = _unknown_token(tokenizer)
 
     def encode(self, conversation: Conversation) -> Encoded:
         """See `encode`."""
@@ -125,10 +127,10 @@ class Encoder:
                     pool.submit(self._tokenizer.encode_batch, texts, add_special_tokens=False),
                 )
                 if before:
-                    yield from _results(before[0], before[1].result())
+                    yield from self._results(before[0], before[1].result())
                 before = now
             if before:
-                yield from _results(before[0], before[1].result())
+                yield from self._results(before[0], before[1].result())
 
     def _chunks(self, conversations: Iterable[Conversation]) -> Iterator[_Chunk]:
         chunk: _Chunk = []
@@ -147,6 +149,21 @@ class Encoder:
                 chunk, characters = [], 0
         if chunk:
             yield chunk
+
+    def _results(self, chunk: _Chunk, encodings: Sequence[Encoding]) -> Iterator[Encoded | Dropped]:
+        left = iter(encodings)
+        for row in chunk:
+            if isinstance(row, Dropped):
+                yield row
+                continue
+            encoding = next(left)
+            if self._unknown in encoding.ids:
+                yield Dropped("unknown-token", "a character that the vocabulary does not have")
+                continue
+            try:
+                yield _masked(*row, encoding)
+            except SplitTokenError as error:
+                yield Dropped("split-token", str(error))
 
     def _render(self, variables: dict[str, Any]) -> tuple[str, list[Span]]:
         """The text, and which of its characters are the assistant's."""
@@ -205,16 +222,10 @@ def _plain(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(rules))
 
 
-def _results(chunk: _Chunk, encodings: Sequence[Encoding]) -> Iterator[Encoded | Dropped]:
-    left = iter(encodings)
-    for row in chunk:
-        if isinstance(row, Dropped):
-            yield row
-            continue
-        try:
-            yield _masked(*row, next(left))
-        except SplitTokenError as error:
-            yield Dropped("split-token", str(error))
+def _unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """What stands for a character that the vocabulary lacks, where that is a token of its own."""
+    ends = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return None if tokenizer.unk_token_id in ends else tokenizer.unk_token_id
 
 
 def _masked(text: str, spans: Sequence[Span], encoding: Encoding) -> Encoded:

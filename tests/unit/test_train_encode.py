@@ -263,3 +263,9 @@ def test_a_row_without_an_assistant_trains_nothing(tokenizer: Any) -> None:
     assert not any(encode(tokenizer, row).trained)
     (result,) = encode_stream(tokenizer, [row])
     assert result == Dropped("nothing-trained", "no assistant turn")
+
+
+def test_a_character_that_the_vocabulary_lacks_is_dropped(tokenizer: Any) -> None:
+    (result,) = encode_stream(tokenizer, [conversation("Hello", "Hi \x06")])
+    assert isinstance(result, Dropped)
+    assert result.reason == "unknown-token"
