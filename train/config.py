@@ -38,7 +38,9 @@ class TrainConfig(BaseModel):
     data_subset: str | None = Field(None, description="hub subset of the data")
     data_split: str = Field("train", description="hub split of the data")
     max_rejects: float = Field(0.1, ge=0, le=1, description="share of rows that may be unreadable")
-    max_samples: int | None = Field(None, ge=1, description="rows to train on; empty means all")
+    max_samples: int | None = Field(
+        None, ge=1, description="rows to train on; empty means all, and 430 of the embedded ones"
+    )
     held_out: float = Field(0.1, gt=0, lt=1, description="share of the rows kept to evaluate")
     held_out_functions: float = Field(
         0, ge=0, lt=1, description="share of the functions whose rows are all kept to evaluate"
@@ -51,7 +53,6 @@ class TrainConfig(BaseModel):
         "chatml-hermes", description="chat template, shared with the servers"
     )
     engine: Literal["trl"] = Field("trl", description="what trains")
-    load_in_4bit: bool = Field(False, description="QLoRA: keep the base in 4 bits while training")
     sequence_length: int = Field(2048, ge=64, description="longer rows are dropped and counted")
     packing: bool = Field(False, description="several rows in one sequence, up to sequence_length")
     context_length: int = Field(4096, ge=64, description="tokens that a server allows")

@@ -85,6 +85,7 @@ class ControlTokens:
         marks = {p.begins for p in PARSERS.values() if p.begins in tokenizer.chat_template}
         self._in_text = _any_of(tokens)
         self._in_assistants_text = _any_of(tokens | marks)
+        self._begun = tuple(mark[:length] for mark in marks for length in range(1, len(mark)))
         self._in_json = _any_of({token for token in tokens if "<" not in token})
 
     def first_in(self, conversation: Conversation) -> str | None:
@@ -92,6 +93,9 @@ class ControlTokens:
         for message in conversation.messages:
             text = self._in_assistants_text if message.role == "assistant" else self._in_text
             found = text.search(message.content)
+            if message.role == "assistant" and message.content.endswith(self._begun):
+                # A server's stream holds back what may become a mark, and never sends it.
+                return message.content[-1]
             for call in message.tool_calls:
                 found = found or self._in_json.search(call.model_dump_json())
             if found:

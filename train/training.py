@@ -133,6 +133,10 @@ def build_trainer(
             train_dataset=sequences,
             processing_class=tokenizer,
         )
+    if trainer.args.n_gpu > 1:
+        raise TrainError(
+            f"{trainer.args.n_gpu} GPUs are visible and one is used: set CUDA_VISIBLE_DEVICES=0"
+        )
     trainer.data_collator = CheckedCollator(trainer.data_collator, rows)
     # The CLI shows the progress; Trainer's own printing callback would repeat it.
     trainer.callback_handler.callbacks = [
@@ -185,7 +189,7 @@ def _arguments(config: TrainConfig, total: int, scratch: Path, *, packed: bool) 
 def _warn_of_leaks(model: PeftModel) -> None:
     """Measure whether the rows of a pack see each other, and say so loudly."""
     measured = leak(model)
-    if measured > LEAK:
+    if not measured <= LEAK:  # NaN, too
         log.warning(
             "PACKED ROWS LEAK: with attention %r and this model a row of a pack sees the rows "
             "before it (its logits move by %.0f %% of their spread). Set packing: false, or take "

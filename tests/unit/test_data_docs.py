@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -12,6 +13,8 @@ from train.config import TrainConfig
 from train.data import FORMATS, Format, parse_row, read
 from train.data.errors import DOUBT_MEANS, REASON_MEANS
 from train.data.formats import fitting
+from train.encode import Drop
+from train.template import KNOWN
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 
@@ -35,7 +38,9 @@ def test_all_reasons_and_doubts_are_listed_as_the_command_explains_them() -> Non
         assert f"| `{kind}` | {means} |" in TEXT
     for reason, means in REASON_MEANS.items():
         assert reason == "inexpressible" or f"| `{reason}` | {means} |" in TEXT
-    known = {*REASON_MEANS, *DOUBT_MEANS, *FORMATS, *TrainConfig.model_fields}
+    drops = get_args(Drop)
+    assert all(f"| `{reason}` |" in TEXT for reason in drops)
+    known = {*REASON_MEANS, *DOUBT_MEANS, *FORMATS, *TrainConfig.model_fields, *drops, *KNOWN}
     assert not listed.keys() - known, "nothing is listed that is no more"
 
 

@@ -19,6 +19,7 @@ from train.data import (
     ToolCall,
     parse_row,
 )
+from train.data.functions import tools_in_text
 
 SCHEMA = {
     "type": "object",
@@ -494,3 +495,12 @@ def test_nesting_without_end_is_refused(format: Format) -> None:
     if format in ("sharegpt", "hermes"):
         row["messages"] = [turn("gpt", "a")]
     assert refused(format, row).reason in REASONS
+
+
+def test_functions_as_a_python_literal_are_read() -> None:
+    """Hermes' rows have them so."""
+    text = "[{'type': 'function', 'function': {'name': 'f', 'parameters': {'type': 'object', "
+    text += "'properties': {'a': {'type': 'string', 'default': None}}}}}]"
+    assert [tool.name for tool in tools_in_text(text)] == ["f"]
+    with pytest.raises(RowError, match="function 1 is not JSON"):
+        tools_in_text("[{'name': f}]")

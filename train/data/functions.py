@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from train.data.calls import json_or_literal
 from train.data.errors import RowError, short
 from train.data.strict_json import check, decode_at, is_unicode
 from train.messages import Tool
@@ -64,7 +65,7 @@ def _values(text: str) -> Iterator[Any]:
     while at < len(text):
         count += 1
         try:
-            value, at = decode_at(text, at)
+            value, at = _value(text, at, whole=count == 1)
         except ValueError as error:
             raise RowError(
                 "functions", f"function {count} is not JSON ({error}): {short(text[at:])}"
@@ -74,6 +75,16 @@ def _values(text: str) -> Iterator[Any]:
             yield from value
         else:
             yield value
+
+
+def _value(text: str, at: int, *, whole: bool) -> tuple[Any, int]:
+    """A JSON value and where it ends; where `whole`, a Python literal that is all of the text."""
+    try:
+        return decode_at(text, at)
+    except ValueError:
+        if not whole:
+            raise
+        return json_or_literal(text[at:].rstrip()), len(text)
 
 
 def _skip(text: str, at: int) -> int:
