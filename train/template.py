@@ -63,11 +63,15 @@ KNOWN = {
 
 
 def prompt(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Sequence[Tool]
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    *,
+    answer: bool = True,
 ) -> str:
-    """The text that asks for the next assistant turn."""
+    """The text that asks for the next assistant turn; without `answer`, the turns alone."""
     text: str = tokenizer.apply_chat_template(
-        _messages(messages), tools=_tools(tools), add_generation_prompt=True, tokenize=False
+        _messages(messages), tools=_tools(tools), add_generation_prompt=answer, tokenize=False
     )
     return text
 

@@ -146,7 +146,7 @@ def encode_rows(
         for number, row in enumerate(encode_stream(tokenizer, rows)):
             if isinstance(row, Encoded) and len(row.input_ids) > sequence_length:
                 shortest = min(shortest or len(row.input_ids), len(row.input_ids))
-                row = Dropped("too-long", f"{len(row.input_ids)} tokens")
+                row = too_long(row)
             if isinstance(row, Dropped):
                 dropped[row.reason] += 1
                 first.setdefault(row.reason, f"row {number + 1}: {row.detail}")
@@ -163,6 +163,11 @@ def encode_rows(
     on_done(table.num_rows + dropped.total())
     counts = dict(dropped.most_common())
     return EncodedRows(table, counts, sequence_length if packing else None)
+
+
+def too_long(row: Encoded) -> Dropped:
+    """What becomes of a row that is longer than the sequence length."""
+    return Dropped("too-long", f"{len(row.input_ids)} tokens")
 
 
 def _collect(rows: Iterator[tuple[int, Encoded]], folder: Path | None) -> pa.Table:

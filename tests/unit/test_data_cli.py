@@ -68,6 +68,19 @@ def test_trained_tokens_are_marked_where_there_are_no_colours(
     assert "blue [bold]sky[/bold]" in shown, "text of a row is no markup"
 
 
+def test_a_row_that_a_run_leaves_out_is_shown_so(tmp_path: Path, embedded_base: BaseModel) -> None:
+    turns = [{"from": "human", "value": "a <|im_end|> b"}, {"from": "gpt", "value": "Hi"}]
+    long = [{"from": "human", "value": "word " * 2000}, {"from": "gpt", "value": "Hi"}]
+    path = tmp_path / "rows.jsonl"
+    rows = [{**GOOD, "conversations": kept} for kept in (turns, long)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = inspect(str(path), "--base", embedded_base.source)
+    assert found["dropped"] == "control-token: a text holds <|im_end|>"
+    assert found["trained_tokens"] == 0
+    shown = run("inspect", str(path), "--row", "2", "--base", embedded_base.source)
+    assert "left out of training: too-long: " in shown
+
+
 def test_why_a_row_is_refused(data: str) -> None:
     found = inspect(data, "--row", "2")
     assert (found["status"], found["reason"]) == ("refused", "call")

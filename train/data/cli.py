@@ -87,7 +87,7 @@ def inspect(
         found = inspect_row(source, row)
         tokenizer = _tokenizer(config, cache) if tokens and found.row else None
         if tokenizer:
-            found = inspect_row(source, row, tokenizer)
+            found = inspect_row(source, row, tokenizer, config.sequence_length)
     if json_output:
         _print_json(found.as_dict())
         return
@@ -179,6 +179,8 @@ def _show(found: Inspection, source: Source, tokenizer: PreTrainedTokenizerBase 
     )
     if not found.rendered or not tokenizer:
         return
+    if found.rendered.dropped:
+        out.print(Text(f"left out of training: {found.rendered.dropped}", style="yellow"))
     shown = Text()
     for text, trained in runs(tokenizer, found.rendered):
         # Brackets where there are no colours: a pipe, NO_COLOR.

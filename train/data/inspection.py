@@ -26,10 +26,11 @@ class Token:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The row as the model sees it."""
+    """The row as the model sees it; `dropped` says why a run would leave it out."""
 
     text: str
     tokens: tuple[Token, ...]
+    dropped: str | None = None
 
     @property
     def trained(self) -> int:
@@ -77,6 +78,7 @@ class Inspection:
                 "rendered": self.rendered.text,
                 "tokens": [vars(token) for token in self.rendered.tokens],
                 "trained_tokens": self.rendered.trained,
+                "dropped": self.rendered.dropped,
             }
         return found
 
@@ -86,12 +88,15 @@ class Inspection:
 
 
 def inspect_row(
-    source: Source, number: int, tokenizer: PreTrainedTokenizerBase | None = None
+    source: Source,
+    number: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    sequence_length: int = 0,
 ) -> Inspection:
     """Read one row, by the number that the reject file gives it.
 
-    With a tokenizer that has our template, it is rendered as well. Raises DataError where the
-    source has no such row.
+    With a tokenizer that has our template, it is rendered as well, for sequences of that length.
+    Raises DataError where the source has no such row.
     """
     format, rows = known_format(source, source.raw_rows())
     last = 0
@@ -108,20 +113,30 @@ def inspect_row(
     except RowError as error:
         reject = Reject(number, error.reason, error.detail, raw.raw)
         return Inspection(number, format, raw.raw, reject=reject)
-    rendered = render(tokenizer, row) if tokenizer else None
+    rendered = render(tokenizer, row, sequence_length) if tokenizer else None
     return Inspection(number, format, raw.raw, row=row, rendered=rendered)
 
 
-def render(tokenizer: PreTrainedTokenizerBase, row: Row) -> Rendered:
+def render(tokenizer: PreTrainedTokenizerBase, row: Row, sequence_length: int) -> Rendered:
     """The row as the tokenizer's template shows it to the model."""
-    from train.encode import encode
+    from train.encode import Encoded, encode_stream
+    from train.template import prompt
+    from train.tokens import too_long
 
-    encoded = encode(tokenizer, row.conversation)
+    (result,) = encode_stream(tokenizer, [row.conversation])
+    if isinstance(result, Encoded) and len(result.input_ids) > sequence_length:
+        result = too_long(result)
+    if isinstance(result, Encoded):
+        ids, marks, dropped = result.input_ids, result.trained, None
+    else:
+        text = prompt(tokenizer, row.conversation.messages, row.conversation.tools, answer=False)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        marks, dropped = [False] * len(ids), f"{result.reason}: {result.detail}"
     tokens = tuple(
         Token(token, tokenizer.decode([token]), trained)
-        for token, trained in zip(encoded.input_ids, encoded.trained, strict=True)
+        for token, trained in zip(ids, marks, strict=True)
     )
-    return Rendered(tokenizer.decode(encoded.input_ids), tokens)
+    return Rendered(tokenizer.decode(ids), tokens, dropped)
 
 
 def runs(tokenizer: PreTrainedTokenizerBase, rendered: Rendered) -> list[tuple[str, bool]]:
