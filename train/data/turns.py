@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from train.data.errors import Doubt, RowError, short
+from train.data.strict_json import BLANK
 from train.messages import Conversation, Message, Role, Tool, ToolCall
 
 
@@ -71,7 +72,7 @@ def find_doubts(conversation: Conversation) -> list[Doubt]:
         if message.role in ("user", "assistant"):
             if message.role == previous:
                 found.append(Doubt("repeated-role", f"{where} follows another of its role"))
-            if not message.content.strip() and not message.tool_calls:
+            if not message.content.strip(BLANK) and not message.tool_calls:
                 found.append(Doubt("empty-turn", f"{where} says nothing"))
         for call in message.tool_calls:
             if call.name not in known:
