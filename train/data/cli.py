@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from train.config import TrainConfig, load_config
-from train.data.inspection import Inspection, inspect_row, runs
+from train.data.inspection import Inspection, inspect_row, render, runs
 from train.data.reading import Source
 from train.data.report import DataReport
 from train.data.rows import source as configured_source
@@ -86,8 +87,9 @@ def inspect(
         source = configured_source(config)
         found = inspect_row(source, row)
         tokenizer = _tokenizer(config, cache) if tokens and found.row else None
-        if tokenizer:
-            found = inspect_row(source, row, tokenizer, config.sequence_length)
+        if tokenizer and found.row:
+            rendered = render(tokenizer, found.row, config.sequence_length)
+            found = replace(found, rendered=rendered)
     if json_output:
         _print_json(found.as_dict())
         return

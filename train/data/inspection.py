@@ -87,15 +87,9 @@ class Inspection:
         return bool(self.row and self.row.doubts)
 
 
-def inspect_row(
-    source: Source,
-    number: int,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    sequence_length: int = 0,
-) -> Inspection:
+def inspect_row(source: Source, number: int) -> Inspection:
     """Read one row, by the number that the reject file gives it.
 
-    With a tokenizer that has our template, it is rendered as well, for sequences of that length.
     Raises DataError where the source has no such row.
     """
     format, rows = known_format(source, source.raw_rows())
@@ -113,12 +107,11 @@ def inspect_row(
     except RowError as error:
         reject = Reject(number, error.reason, error.detail, raw.raw)
         return Inspection(number, format, raw.raw, reject=reject)
-    rendered = render(tokenizer, row, sequence_length) if tokenizer else None
-    return Inspection(number, format, raw.raw, row=row, rendered=rendered)
+    return Inspection(number, format, raw.raw, row=row)
 
 
 def render(tokenizer: PreTrainedTokenizerBase, row: Row, sequence_length: int) -> Rendered:
-    """The row as the tokenizer's template shows it to the model."""
+    """The row as the tokenizer's template shows it to the model, for sequences of that length."""
     from train.encode import Encoded, encode_stream
     from train.template import prompt
     from train.tokens import too_long
